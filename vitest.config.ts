@@ -1,0 +1,5 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: { include: ['src/**/*.test.ts', 'test/**/*.test.ts'], exclude: ['test/models/**', 'node_modules/**'], testTimeout: 60_000, pool: 'forks', maxWorkers: 2 },
+});

@@ -60,11 +60,40 @@ export interface Kernels {
   /** dst[r,c] = factor·x[r,c] − Σ_c x[r,c]: `factor = cols` centres a row at `cols` times its scale. */
   centre(dst: Ptr, x: Ptr, factor: number, rows: number, cols: number): void;
   /** Strided copy of a d0×d1×d2×d3 box; strides in words; pointers word-aligned. Transposes, slices, concatenation. */
-  copyBox(dst: Ptr, src: Ptr, d0: number, d1: number, d2: number, d3: number,
-    s0: number, s1: number, s2: number, s3: number, t0: number, t1: number, t2: number, t3: number): void;
+  copyBox(
+    dst: Ptr,
+    src: Ptr,
+    d0: number,
+    d1: number,
+    d2: number,
+    d3: number,
+    s0: number,
+    s1: number,
+    s2: number,
+    s3: number,
+    t0: number,
+    t1: number,
+    t2: number,
+    t3: number,
+  ): void;
   /** Patches of one image x[C,H,W] as rows: dst[(oy·OW+ox), (c·KH+ky)·KW+kx], zero outside. */
-  im2col(dst: Ptr, x: Ptr, C: number, H: number, W: number, KH: number, KW: number, strideY: number, strideX: number,
-    padTop: number, padLeft: number, dilationY: number, dilationX: number, OH: number, OW: number): void;
+  im2col(
+    dst: Ptr,
+    x: Ptr,
+    C: number,
+    H: number,
+    W: number,
+    KH: number,
+    KW: number,
+    strideY: number,
+    strideX: number,
+    padTop: number,
+    padLeft: number,
+    dilationY: number,
+    dilationX: number,
+    OH: number,
+    OW: number,
+  ): void;
 
   // ── Truncation, extension (docs/gates.md) ─────────────────────────────────────────────────────────────────────────
   /**
@@ -72,8 +101,21 @@ export interface Kernels {
    * y = ((v + 2^s − 1) mod 2^inBits) >>> s for party 0, v >>> s for party 1;
    * dst[i] = (y + offset + r[i]) mod 2^outBits (r optional). outBits ≤ inBits − s ≤ 32.
    */
-  truncate(dst: Ptr, x: Ptr, mul: Ptr, add: Ptr, channels: number, inner: number, r: Ptr, offset: number,
-    inBits: number, s: number, outBits: number, party: number, n: number): void;
+  truncate(
+    dst: Ptr,
+    x: Ptr,
+    mul: Ptr,
+    add: Ptr,
+    channels: number,
+    inner: number,
+    r: Ptr,
+    offset: number,
+    inBits: number,
+    s: number,
+    outBits: number,
+    party: number,
+    n: number,
+  ): void;
   /** The same from 64-bit words (inBits ≤ 52) to 32-bit words, no channels: dst[i] = trunc(x[i]) mod 2^outBits. */
   truncate64(dst: Ptr, x: Ptr, inBits: number, s: number, outBits: number, party: number, n: number): void;
   /**
@@ -93,8 +135,23 @@ export interface Kernels {
    *   both extended:                    rs − g·2^b·muS − h·2^b'·nuR + g·h·2^(b+b')·muNu   (muNu absent when b + b' ≥ 32)
    * g = (X < 2^(b−2)) as signed words, h likewise of Y. When rowY, y has one value per row of `cols`; corrections have rows·cols values.
    */
-  mulWires(z: Ptr, X: Ptr, rho: Ptr, xBits: number, Y: Ptr, sigma: Ptr, yBits: number, rs: Ptr, muS: Ptr, nuR: Ptr, muNu: Ptr,
-    rows: number, cols: number, rowY: number, party: number): void;
+  mulWires(
+    z: Ptr,
+    X: Ptr,
+    rho: Ptr,
+    xBits: number,
+    Y: Ptr,
+    sigma: Ptr,
+    yBits: number,
+    rs: Ptr,
+    muS: Ptr,
+    nuR: Ptr,
+    muNu: Ptr,
+    rows: number,
+    cols: number,
+    rowY: number,
+    party: number,
+  ): void;
   /** z = [party = 0]·X² + 2Xρ + r2 − g·2^(b+1)·muR + g·2^(2b)·mu; bits = 32: plain, muR and mu absent; mu absent when 2b ≥ 32. */
   squareWire(z: Ptr, X: Ptr, rho: Ptr, bits: number, r2: Ptr, muR: Ptr, mu: Ptr, party: number, n: number): void;
   /** z[row] = Σ_cols of the same, with r2 one word per row. */
@@ -108,7 +165,19 @@ export interface Kernels {
   gemm(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
   /** y[N] (+)= x[K]·B for a public B kept as signed bytes or halves in panels of 16 columns (packPanels). Mat-vec and short M. */
   packSmall(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number, elementBytes: number): void;
-  gemmSmall(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, elementBytes: number, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
+  gemmSmall(
+    C: Ptr,
+    ldc: number,
+    A: Ptr,
+    lda: number,
+    B: Ptr,
+    elementBytes: number,
+    M: number,
+    N: number,
+    K: number,
+    accumulate: number,
+    scratch: Ptr,
+  ): void;
   /** Float twins for the plain interpreter. */
   packBF32(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number): void;
   gemmF32(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
@@ -122,8 +191,22 @@ export interface Kernels {
    * Dealer: for r in Z_2^m, C_k = round(2^t cos(2πkr/2^m)), S_k likewise; writes pack(C_k − PRG, …) where PRG is the stream's values at
    * width w — party 0's share. scratch: harmonicScratch bytes.
    */
-  dealHarmonic(packed: Ptr, r: Ptr, stride: number, rows: number, width: number, K: number, t: number, w: number, m: number,
-    key: Ptr, step: number, gate: number, stream: number, scratch: Ptr): void;
+  dealHarmonic(
+    packed: Ptr,
+    r: Ptr,
+    stride: number,
+    rows: number,
+    width: number,
+    K: number,
+    t: number,
+    w: number,
+    m: number,
+    key: Ptr,
+    step: number,
+    gate: number,
+    stream: number,
+    scratch: Ptr,
+  ): void;
   /**
    * Party: out(element) += Σ_k p_k·C_k + q_k·S_k mod 2^32 (only the low w bits count), θ = 2πc/2^m,
    * p_k = round(a_k cos kθ + b_k sin kθ), q_k = round(a_k sin kθ − b_k cos kθ), round to nearest even in f32.
@@ -131,8 +214,24 @@ export interface Kernels {
    * Correction values come from `packed` (party 1) or, when packed is 0, from the PRG stream (party 0).
    * The sine and cosine are this module's own polynomials in IEEE f32 without fusing: both parties get the same bits on every machine.
    */
-  harmonic(out: Ptr, c: Ptr, stride: number, rows: number, width: number, coef: Ptr, splat: number, K: number, w: number, m: number,
-    packed: Ptr, key: Ptr, step: number, gate: number, stream: number, scratch: Ptr): void;
+  harmonic(
+    out: Ptr,
+    c: Ptr,
+    stride: number,
+    rows: number,
+    width: number,
+    coef: Ptr,
+    splat: number,
+    K: number,
+    w: number,
+    m: number,
+    packed: Ptr,
+    key: Ptr,
+    step: number,
+    gate: number,
+    stream: number,
+    scratch: Ptr,
+  ): void;
   /**
    * Row gates: large K, few elements, f64 angles, words of w ≤ 32 bits, or of 33…48 bits sent as 6 bytes each.
    * n elements, contiguous; values run element by element C_1, S_1, …, C_K, S_K.
@@ -140,10 +239,37 @@ export interface Kernels {
    *   w > 32: value i is bytes 6i…6i+5, low byte first, packed and PRG alike (PRG words as bytes).     out: u64 (16-aligned)
    * coef: f64 a_1, b_1, … (times 2^u), one set per channel; channel = floor(i / inner) mod channels. p_k, q_k rounded as doubles to int64.
    */
-  dealHarmonicRow(packed: Ptr, r: Ptr, n: number, K: number, t: number, w: number, m: number,
-    key: Ptr, step: number, gate: number, stream: number, scratch: Ptr): void;
-  harmonicRow(out: Ptr, c: Ptr, n: number, coef: Ptr, channels: number, inner: number, K: number, w: number, m: number,
-    packed: Ptr, key: Ptr, step: number, gate: number, stream: number, scratch: Ptr): void;
+  dealHarmonicRow(
+    packed: Ptr,
+    r: Ptr,
+    n: number,
+    K: number,
+    t: number,
+    w: number,
+    m: number,
+    key: Ptr,
+    step: number,
+    gate: number,
+    stream: number,
+    scratch: Ptr,
+  ): void;
+  harmonicRow(
+    out: Ptr,
+    c: Ptr,
+    n: number,
+    coef: Ptr,
+    channels: number,
+    inner: number,
+    K: number,
+    w: number,
+    m: number,
+    packed: Ptr,
+    key: Ptr,
+    step: number,
+    gate: number,
+    stream: number,
+    scratch: Ptr,
+  ): void;
 }
 
 /** Words that `pack` writes for n values of `bits` bits. */

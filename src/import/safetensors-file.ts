@@ -38,7 +38,9 @@ export function openWeights(dir: string): SafeTensors {
   if (existsSync(single) || !existsSync(index)) return openSafetensors(single);
   const home = shardMap(index);
   const shards = new Map<string, SafeTensors>();
-  const close = (): void => shards.forEach((s) => s.close());
+  const close = (): void => {
+    for (const shard of shards.values()) shard.close();
+  };
   try {
     for (const file of new Set(home.values())) shards.set(file, openSafetensors(join(dir, file)));
     const of = (name: string): SafeTensors => shards.get(home.get(name) ?? '') ?? fail(index, `no tensor '${name}'`);

@@ -1,0 +1,68 @@
+/**
+ * Who is who on the wire: a key pair, and a self-signed certificate that only carries the key through the TLS handshake. Peers pin each
+ * other's keys by the SHA-256 of the SubjectPublicKeyInfo; no authority is asked and no date is looked at, so the certificate is
+ * the smallest that OpenSSL takes, written here in DER (RFC 5280) in place of a library.
+ */
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
+
+export interface Identity {
+  name: string;
+  keyPem: string;
+  certPem: string;
+  /** SHA-256 of the SubjectPublicKeyInfo, in hex: what peers pin. */
+  spki: string;
+}
+
+export type KeyKind = 'p256' | 'ed25519';
+
+/** P-256 is the quicker of the two in Node's handshake (bench/rounds.ts). */
+export function makeIdentity(name: string, kind: KeyKind = 'p256'): Identity {
+  if (!/^[\w.-]{1,64}$/.test(name)) throw new RangeError(`name: expected 1 to 64 letters, digits, '.', '-' or '_', got '${name}'`);
+  const { privateKey, publicKey } =
+    kind === 'p256' ? generateKeyPairSync('ec', { namedCurve: 'prime256v1' }) : generateKeyPairSync('ed25519');
+  const certPem = pem('CERTIFICATE', selfSigned(name, kind, privateKey, publicKey));
+  return { name, keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), certPem, spki: spkiOf(certPem) };
+}
+
+/** The pin of a certificate's key (or of a public key, both in PEM). */
+export function spkiOf(certPem: string): string {
+  return spkiOfKey(certPem.includes('BEGIN CERTIFICATE') ? new X509Certificate(certPem).publicKey : createPublicKey(certPem));
+}
+
+export function spkiOfKey(key: KeyObject): string {
+  return createHash('sha256')
+    .update(key.export({ type: 'spki', format: 'der' }))
+    .digest('hex');
+}
+
+function selfSigned(name: string, kind: KeyKind, privateKey: KeyObject, publicKey: KeyObject): Buffer {
+  const algorithm = sequence(oid(kind === 'p256' ? '2a8648ce3d040302' : '2b6570')); // ecdsa-with-SHA256, Ed25519
+  const commonName = sequence(der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from(name)))));
+  const serial = randomBytes(16);
+  serial[0] = (serial[0] & 0x3f) | 0x40; // positive, full length
+  const forEver = sequence(der(0x18, Buffer.from('20200101000000Z')), der(0x18, Buffer.from('99991231235959Z')));
+  const version = der(0xa0, der(0x02, Buffer.from([2])));
+  const spki = publicKey.export({ type: 'spki', format: 'der' });
+  const body = sequence(version, der(0x02, serial), algorithm, commonName, forEver, commonName, spki);
+  const signature = sign(kind === 'p256' ? 'sha256' : null, body, privateKey);
+  return sequence(body, algorithm, der(0x03, Buffer.from([0]), signature));
+}
+
+function der(tag: number, ...parts: Uint8Array[]): Buffer {
+  const content = Buffer.concat(parts);
+  const n = content.length;
+  const length = n < 128 ? [n] : n < 256 ? [0x81, n] : [0x82, n >> 8, n & 255];
+  return Buffer.concat([Buffer.from([tag, ...length]), content]);
+}
+
+function sequence(...parts: Uint8Array[]): Buffer {
+  return der(0x30, ...parts);
+}
+
+function oid(hex: string): Buffer {
+  return der(0x06, Buffer.from(hex, 'hex'));
+}
+
+function pem(label: string, bytes: Buffer): string {
+  return `-----BEGIN ${label}-----\n${bytes.toString('base64').replace(/(.{64})(?=.)/g, '$1\n')}\n-----END ${label}-----\n`;
+}

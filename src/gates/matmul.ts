@@ -1,0 +1,197 @@
+/**
+ * Matrix products.
+ *
+ * matmulPublic   [Z]_i = [X]_i·W + b: local; W is known to both parties.
+ * matmulPrivate  W = F + B with B drawn from two seeds when the model was protected; F is known to both parties and never to the dealer.
+ *                [Z]_i = X·[W]_i + ρ_i·F + [RB]_i, where X = x − R is x's opening; [W]_0 = F + B_0, [W]_1 = B_1. The dealer sends [RB].
+ * matmulShared   [Z]_i = X·[y]_i + ρ_i·Y + [RS]_i for two opened wires. The dealer sends [RS].
+ *
+ * None of them opens anything: what they use was opened by `open` under full masks. R is used with W and with S in products that
+ * stay shared; corrections are one-time-padded by party 0's PRG words.
+ * Sources: Beaver (CRYPTO 1991); masked weights kept across runs as in SecureML (IEEE S&P 2017), section IV.
+ */
+import { gemmScratch, packedBytes, panelWords } from '../ring/kernels/kernels.ts';
+import { ProgramError, free, size, stream, type BoundGate, type DealerContext, type Gate, type PartyContext, type Plain, type RoleWeights } from './gate.ts';
+
+export interface WeightAttrs {
+  /** [K, N] integers. */
+  readonly weight: string;
+  /** [N] integers at the accumulator's scale. */
+  readonly bias?: string;
+  readonly K: number;
+  readonly N: number;
+}
+
+interface PublicPanels {
+  W: number;
+  bias: number;
+}
+
+const rowsOf = (g: BoundGate<WeightAttrs>): number => g.ins[0].size / g.attrs.K;
+
+function productShape(a: WeightAttrs, [x]: readonly (readonly number[])[]): (readonly number[])[] {
+  if (x.at(-1) !== a.K) throw new ProgramError(`matmul with ${a.weight} [${a.K}, ${a.N}]: input is [${x}]`);
+  return [[...x.slice(0, -1), a.N]];
+}
+
+function pack(w: RoleWeights, data: Int32Array, K: number, N: number): number {
+  const panels = w.keep(panelWords(K, N));
+  w.k.packB(panels, w.lend(data), K, N, N, 0, 4);
+  return panels;
+}
+
+function weightsPlain(a: WeightAttrs, [x]: readonly Plain[], w: { words(name: string): { data: Int32Array } }): Float64Array[] {
+  const W = w.words(a.weight).data.slice();
+  const bias = a.bias ? w.words(a.bias).data.slice() : undefined;
+  const rows = x.data.length / a.K;
+  const z = new Float64Array(rows * a.N);
+  for (let r = 0; r < rows; r++) {
+    for (let k = 0; k < a.K; k++) {
+      const v = x.data[r * a.K + k];
+      if (v !== 0) for (let j = 0; j < a.N; j++) z[r * a.N + j] += v * W[k * a.N + j];
+    }
+    if (bias) for (let j = 0; j < a.N; j++) z[r * a.N + j] += bias[j];
+  }
+  return [z];
+}
+
+export const matmulPublic: Gate<WeightAttrs, PublicPanels> = {
+  name: 'matmulPublic',
+  shapes: productShape,
+  cost: (g) => ({ ...free, partyMacs: g.ins[0].size * g.attrs.N }),
+  load(w, a) {
+    if (w.role === 'dealer') return { W: 0, bias: 0 };
+    return { W: pack(w, w.words(a.weight).data, a.K, a.N), bias: a.bias && w.role === 'p0' ? w.keepWords(w.words(a.bias).data) : 0 };
+  },
+  *party(p, g) {
+    const { K, N } = g.attrs;
+    const [x, z] = [g.ins[0], g.outs[0]];
+    p.k.gemm(z.at, N, x.at, K, g.loaded.W, rowsOf(g), N, K, 0, p.temp(gemmScratch / 4));
+    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, N, 1, z.size);
+  },
+  plain: weightsPlain,
+};
+
+interface PrivatePanels {
+  /** Parties: [W]_i and F; dealer: B. Panels. */
+  own: number;
+  F: number;
+  bias: number;
+}
+
+const plus = (a: Int32Array, b: Int32Array): Int32Array => a.map((v, i) => (v + b[i]) | 0);
+
+/** This party's share of a private vector or matrix: F + B_0, or B_1. */
+export function weightShare(w: RoleWeights, name: string): Int32Array {
+  return w.role === 'p0' ? plus(w.words(name).data, w.weightMask(0, name).data) : w.weightMask(1, name).data.slice();
+}
+/** The dealer's whole mask B. */
+export const wholeMask = (w: RoleWeights, name: string): Int32Array => plus(w.weightMask(0, name).data.slice(), w.weightMask(1, name).data);
+
+export const matmulPrivate: Gate<WeightAttrs, PrivatePanels> = {
+  name: 'matmulPrivate',
+  shapes: productShape,
+  cost: (g) => ({
+    ...free,
+    correctionBytes: packedBytes(32, g.outs[0].size),
+    partyMacs: 2 * g.ins[0].size * g.attrs.N,
+    dealerMacs: g.ins[0].size * g.attrs.N,
+  }),
+  load(w, a) {
+    if (w.role === 'dealer') return { own: pack(w, wholeMask(w, a.weight), a.K, a.N), F: 0, bias: 0 };
+    return {
+      own: pack(w, weightShare(w, a.weight), a.K, a.N),
+      F: pack(w, w.words(a.weight).data, a.K, a.N),
+      bias: a.bias ? w.keepWords(weightShare(w, a.bias)) : 0,
+    };
+  },
+  dealer(d, g) {
+    const { K, N } = g.attrs;
+    const RB = d.temp(g.outs[0].size);
+    d.k.gemm(RB, N, g.ins[0].mask, K, g.loaded.own, rowsOf(g), N, K, 0, d.temp(gemmScratch / 4));
+    d.correct(RB, stream.correction, 32, g.outs[0].size);
+  },
+  *party(p, g) {
+    const { K, N } = g.attrs;
+    const [x, z] = [g.ins[0], g.outs[0]];
+    const scratch = p.temp(gemmScratch / 4);
+    p.correction(z.at, stream.correction, 32, z.size);
+    p.k.gemm(z.at, N, x.at, K, g.loaded.own, rowsOf(g), N, K, 1, scratch);
+    p.k.gemm(z.at, N, x.rho, K, g.loaded.F, rowsOf(g), N, K, 1, scratch);
+    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, N, 1, z.size);
+  },
+  plain: weightsPlain,
+};
+
+/** Where the batches of a matrix lie in a tensor: word offset of the first, step from batch to batch, step from row to row. */
+export interface MatrixView {
+  readonly offset: number;
+  readonly batch: number;
+  readonly row: number;
+}
+
+export interface SharedAttrs {
+  readonly batch: number;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly a: MatrixView;
+  readonly b: MatrixView & { readonly transposed?: boolean };
+  readonly c: MatrixView;
+  readonly shape: readonly number[];
+}
+
+/** One product per batch: C (+)= A·B, B lent in packed form by `panels`. */
+function batches(ctx: PartyContext | DealerContext, g: BoundGate<SharedAttrs>, terms: readonly { a: number; b: number }[], C: number, accumulate: boolean): void {
+  const { batch, M, N, K, a, b, c } = g.attrs;
+  const panels = ctx.temp(panelWords(K, N));
+  const scratch = ctx.temp(gemmScratch / 4);
+  for (let i = 0; i < batch; i++) {
+    terms.forEach((t, j) => {
+      ctx.k.packB(panels, t.b + 4 * (b.offset + i * b.batch), K, N, b.row, b.transposed ? 1 : 0, 4);
+      ctx.k.gemm(C + 4 * (c.offset + i * c.batch), c.row, t.a + 4 * (a.offset + i * a.batch), a.row, panels, M, N, K, accumulate || j > 0 ? 1 : 0, scratch);
+    });
+  }
+}
+
+const macs = (g: BoundGate<SharedAttrs>): number => g.attrs.batch * g.attrs.M * g.attrs.N * g.attrs.K;
+
+export const matmulShared: Gate<SharedAttrs, null> = {
+  name: 'matmulShared',
+  shapes: (a) => [a.shape],
+  cost(g) {
+    for (const x of g.ins) if (x.bits !== 32) throw new ProgramError(`matmulShared: needs wires opened in 32 bits, got ${x.bits}`);
+    return { ...free, correctionBytes: packedBytes(32, g.outs[0].size), partyMacs: 2 * macs(g), dealerMacs: macs(g) };
+  },
+  dealer(d, g) {
+    const RS = d.temp(g.outs[0].size);
+    batches(d, g, [{ a: g.ins[0].mask, b: g.ins[1].mask }], RS, false);
+    d.correct(RS, stream.correction, 32, g.outs[0].size);
+  },
+  *party(p, g) {
+    const [x, y] = g.ins;
+    const z = g.outs[0];
+    let own = y.rho;
+    if (p.index === 0) {
+      own = p.temp(y.size);
+      p.k.add(own, y.at, y.rho, y.size);
+    }
+    p.correction(z.at, stream.correction, 32, z.size);
+    batches(p, g, [{ a: x.at, b: own }, { a: x.rho, b: y.at }], z.at, true);
+  },
+  plain(attrs, [x, y], _w, [out]) {
+    const { batch, M, N, K, a, b, c } = attrs;
+    const z = new Float64Array(size(out.shape));
+    for (let i = 0; i < batch; i++)
+      for (let r = 0; r < M; r++)
+        for (let j = 0; j < N; j++) {
+          let s = 0;
+          for (let k = 0; k < K; k++) {
+            const at = b.offset + i * b.batch + (b.transposed ? j * b.row + k : k * b.row + j);
+            s += x.data[a.offset + i * a.batch + r * a.row + k] * y.data[at];
+          }
+          z[c.offset + i * c.batch + r * c.row + j] = s;
+        }
+    return [z];
+  },
+};

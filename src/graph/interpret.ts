@@ -51,7 +51,7 @@ function valueOf(graph: Graph, values: ReadonlyMap<string, Tensor>, name: string
 function bind(graph: Graph, inputs: Record<string, Tensor>, values: Map<string, Tensor>): void {
   const sizes = new Map<string, number>();
   for (const input of graph.inputs) {
-    const t = inputs[input.name];
+    const t = Object.hasOwn(inputs, input.name) ? inputs[input.name] : undefined;
     if (t === undefined) throw new ModelError(`input '${input.name}' ${describe(input)} is missing`);
     const fits = t.shape.length === input.shape.length && input.shape.every((d, i) => {
       if (typeof d === 'number') return t.shape[i] === d;

@@ -117,7 +117,7 @@ export const permute: Gate<{ perm: readonly number[] }> = {
 };
 
 /** Positions from … to−1 of an axis. */
-export const slice: Gate<{ axis: number; from: number; to: Dim }> = {
+export const slice: Gate<{ axis: number; from: number; to: number }> = {
   name: 'slice',
   shapes({ axis, from, to }, [x]) {
     if (from < 0 || to > x[axis] || from >= to) throw new ProgramError(`slice ${from}…${to} of axis ${axis} of [${x}]`);

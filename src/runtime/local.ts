@@ -1,0 +1,131 @@
+/**
+ * All roles in one process, for tests, `inspect` and the mask ledger. No link is involved: messages are handed over.
+ *
+ * Here, and only here, shares of both parties can be added up: the wire protocol of a party has no message that reveals one.
+ */
+import type { Params, Program } from '../program/program.ts';
+import type { Kernels, Ptr } from '../ring/kernels/kernels.ts';
+import { DealerStep } from './dealer.ts';
+import { type Model, type Prepared, prepare } from './model.ts';
+import { PartyStep, type Profile } from './party.ts';
+
+export interface LocalModels {
+  readonly p0: Model;
+  readonly p1: Model;
+  readonly dealer: Model;
+}
+
+export interface Transcript {
+  /** Each party's messages, round by round, and the dealer's blocks, in order. */
+  readonly p0: Uint8Array[];
+  readonly p1: Uint8Array[];
+  readonly dealer: Uint8Array[];
+}
+
+export interface LocalOptions {
+  readonly step?: number;
+  /** Three 32-byte keys: P0's masks, P1's masks, the zero sharing. Default: fresh ones. */
+  readonly keys?: readonly [Uint8Array, Uint8Array, Uint8Array];
+  readonly transcript?: Transcript;
+  readonly profiles?: { p0: Profile; p1: Profile; dealer: Profile };
+  /** Called as soon as a gate has run on both parties, while its tensors are still in memory. */
+  readonly onGate?: (gate: number, reveal: (tensor: number) => Float64Array) => void;
+}
+
+export interface Revealed {
+  readonly shape: readonly number[];
+  /** Signed integers at the output's scale. */
+  readonly data: Float64Array;
+}
+
+export class LocalCluster {
+  private readonly prepared = new Map<string, { p0: Prepared; p1: Prepared; dealer: Prepared }>();
+
+  constructor(private readonly models: LocalModels) {}
+
+  get program(): Program {
+    return this.models.p0.program;
+  }
+
+  prepare(params: Params): { p0: Prepared; p1: Prepared; dealer: Prepared } {
+    const key = JSON.stringify(params);
+    let all = this.prepared.get(key);
+    if (!all) {
+      this.prepared.clear();
+      all = { p0: prepare(this.models.p0, params), p1: prepare(this.models.p1, params), dealer: prepare(this.models.dealer, params) };
+      this.prepared.set(key, all);
+    }
+    return all;
+  }
+
+  /** inputs: integers at the input's scale, by name. Returns the reconstructed outputs by name. */
+  run(params: Params, inputs: Readonly<Record<string, ArrayLike<number>>>, options: LocalOptions = {}): Record<string, Revealed> {
+    const { p0, p1, dealer } = this.prepare(params);
+    const keys = options.keys ?? [random(32), random(32), random(32)];
+    const step = options.step ?? 0;
+    const parties = [new PartyStep(p0, 0, step, { mask: keys[0], zero: keys[2] }, options.profiles?.p0), new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1)] as const;
+    const dealing = new DealerStep(dealer, step, [keys[0], keys[1]], options.profiles?.dealer);
+    for (const input of this.program.inputs) shareInput(parties, input.name, inputs[input.name]);
+    const deal = (): boolean => {
+      const after = dealing.mayFollow;
+      if (after === undefined || after > parties[1].released) return false;
+      const block = dealing.next()!;
+      const to = parties[1].blockAt(block.index);
+      parties[1].prepared.model.k.u8.set(block.bytes, to.at);
+      parties[1].blockArrived();
+      options.transcript?.dealer.push(block.bytes.slice());
+      return true;
+    };
+    if (options.onGate) for (const [i, p] of parties.entries()) p.onGate = (gate) => i === 1 && options.onGate!(gate, (t) => this.reveal(params, t));
+    for (;;) {
+      const a = parties[0].advance();
+      let b = parties[1].advance();
+      while (b === 'corrections') {
+        if (!deal()) throw new Error('internal: the correction stream has locked');
+        b = parties[1].advance();
+      }
+      if (a === 'done' && b === 'done') break;
+      const messages = parties.map((p) => p.outgoing().slice());
+      options.transcript?.p0.push(messages[0]);
+      options.transcript?.p1.push(messages[1]);
+      for (const i of [0, 1] as const) {
+        parties[i].incoming(messages[1 - i].length).set(messages[1 - i]);
+        parties[i].receive(messages[1 - i].length);
+      }
+    }
+    while (deal());
+    return Object.fromEntries(this.program.outputs.map((o) => [o.name, { shape: p0.binding.tensors[o.tensor].shape, data: this.reveal(params, o.tensor) }]));
+  }
+
+  /** The value of a tensor that is in both parties' memory, as signed integers at its scale. */
+  private reveal(params: Params, tensor: number): Float64Array {
+    const { p0, p1 } = this.prepare(params);
+    const a = p0.binding.tensors[tensor];
+    const b = p1.binding.tensors[tensor];
+    const words = (k: Kernels, at: Ptr) => k.u32.subarray(at / 4, at / 4 + a.size);
+    const [u, v] = a.kind === 'wire' ? [words(p0.model.k, a.rho), words(p1.model.k, b.rho)] : [words(p0.model.k, a.at), words(p1.model.k, b.at)];
+    const X = a.kind === 'wire' ? words(p0.model.k, a.at) : undefined;
+    const bits = a.kind === 'wire' ? 32 : a.bits;
+    return Float64Array.from(u, (x, i) => signed((x + v[i] + (X ? X[i] : 0)) % 2 ** bits, bits));
+  }
+}
+
+/** The representative of v mod 2^bits nearest to zero. */
+export const signed = (v: number, bits: number): number => (v >= 2 ** (bits - 1) ? v - 2 ** bits : v);
+
+function shareInput(parties: readonly [PartyStep, PartyStep], name: string, values: ArrayLike<number> | undefined): void {
+  const places = parties.map((p) => p.input(name));
+  if (values?.length !== places[0].size) throw new RangeError(`input '${name}': expected ${places[0].size} values, got ${values?.length ?? 'none'}`);
+  const [k0, k1] = parties.map((p) => p.prepared.model.k);
+  const r = new Uint32Array(random(4 * places[0].size).buffer);
+  for (let i = 0; i < r.length; i++) {
+    k0.u32[places[0].at / 4 + i] = r[i];
+    k1.u32[places[1].at / 4 + i] = values[i] - r[i];
+  }
+}
+
+export function random(bytes: number): Uint8Array {
+  const out = new Uint8Array(bytes);
+  for (let i = 0; i < bytes; i += 65536) crypto.getRandomValues(out.subarray(i, Math.min(bytes, i + 65536)));
+  return out;
+}

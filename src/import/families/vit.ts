@@ -29,6 +29,16 @@ const Config = z.object({
   qkv_bias: z.boolean().default(true),
 });
 
+/** What transformers 5 calls them in memory; files are known in both forms. */
+const RENAMED: readonly (readonly [string, RegExp])[] = [
+  ['encoder.layer.', /^layers\./],
+  ['attention.attention.query', /attention\.q_proj/],
+  ['attention.attention.key', /attention\.k_proj/],
+  ['attention.attention.value', /attention\.v_proj/],
+  ['attention.output.dense', /attention\.o_proj/],
+  ['intermediate.dense', /mlp\.fc1/],
+  ['output.dense', /mlp\.fc2/],
+];
 const UNUSED = /^(pooler\..*|embeddings\.mask_token|decoder\..*)$/;
 
 export const vit: Family = (folder, options) => {
@@ -48,7 +58,7 @@ export const vit: Family = (folder, options) => {
     throw new ModelError(`${folder.dir}/config.json: patches of ${patchHeight}x${patchWidth} do not tile an image of ${height}x${width}`);
   const patches = (height / patchHeight) * (width / patchWidth);
   const tokens = config.model_type === 'deit' ? 2 : 1;
-  const w = weightsOf(folder.weights, (name) => name.replace(/^(vit|deit)\./, ''));
+  const w = weightsOf(folder.weights, (name) => RENAMED.reduce((n, [to, from]) => n.replace(from, to), name.replace(/^(vit|deit)\./, '')));
   const b = builder(folder.dir.split(/[\\/]/).filter(Boolean).at(-1) ?? config.model_type);
 
   const stored = 'embeddings.patch_embeddings.projection';

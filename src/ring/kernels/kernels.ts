@@ -43,6 +43,8 @@ export interface Kernels {
 
   // ── Elementwise ───────────────────────────────────────────────────────────────────────────────────────────────────
   fill(dst: Ptr, value: number, n: number): void;
+  /** n 64-bit words low + 2^32·high. */
+  fill64(dst: Ptr, low: number, high: number, n: number): void;
   copy(dst: Ptr, src: Ptr, n: number): void;
   add(dst: Ptr, a: Ptr, b: Ptr, n: number): void;
   sub(dst: Ptr, a: Ptr, b: Ptr, n: number): void;
@@ -59,7 +61,7 @@ export interface Kernels {
   rowDot(dst: Ptr, a: Ptr, b: Ptr, rows: number, cols: number): void;
   /** dst[r,c] = factor·x[r,c] − Σ_c x[r,c]: `factor = cols` centres a row at `cols` times its scale. */
   centre(dst: Ptr, x: Ptr, factor: number, rows: number, cols: number): void;
-  /** Strided copy of a d0×d1×d2×d3 box; strides in words; pointers word-aligned. Transposes, slices, concatenation. */
+  /** Strided copy of a d0×d1×d2×d3 box; s are src's strides, t dst's, in words; pointers word-aligned. Transposes, slices, concatenation. */
   copyBox(
     dst: Ptr,
     src: Ptr,
@@ -163,7 +165,8 @@ export interface Kernels {
   packB(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number, elementBytes: number): void;
   /** C[M,N] (ldc) = (accumulate ? C : 0) + A[M,K] (lda, any word alignment)·B (packed). scratch: gemmScratch bytes. */
   gemm(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
-  /** y[N] (+)= x[K]·B for a public B kept as signed bytes or halves in panels of 16 columns (packPanels). Mat-vec and short M. */
+  /** y[N] (+)= x[K]·B for a public B kept as signed bytes or halves in panels of 16 columns, two rows side by side: smallBytes bytes.
+   *  src needs only element alignment. Mat-vec and short M. */
   packSmall(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number, elementBytes: number): void;
   gemmSmall(
     C: Ptr,
@@ -178,7 +181,7 @@ export interface Kernels {
     accumulate: number,
     scratch: Ptr,
   ): void;
-  /** Float twins for the plain interpreter. */
+  /** Float twins for the plain interpreter; sums run in the order of k. */
   packBF32(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number): void;
   gemmF32(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
 
@@ -210,6 +213,7 @@ export interface Kernels {
   /**
    * Party: out(element) += Σ_k p_k·C_k + q_k·S_k mod 2^32 (only the low w bits count), θ = 2πc/2^m,
    * p_k = round(a_k cos kθ + b_k sin kθ), q_k = round(a_k sin kθ − b_k cos kθ), round to nearest even in f32.
+   * The rounding is exact below 2^22: |p_k|, |q_k| and 2^t stay under that.
    * coef: f32 vectors a_1, b_1, … a_K, b_K (already times 2^u), 4 lanes each: one block when splat, else one per block of the row.
    * Correction values come from `packed` (party 1) or, when packed is 0, from the PRG stream (party 0).
    * The sine and cosine are this module's own polynomials in IEEE f32 without fusing: both parties get the same bits on every machine.
@@ -237,7 +241,8 @@ export interface Kernels {
    * n elements, contiguous; values run element by element C_1, S_1, …, C_K, S_K.
    *   w ≤ 32: values packed as `pack` does, PRG values of width w.     out: u32
    *   w > 32: value i is bytes 6i…6i+5, low byte first, packed and PRG alike (PRG words as bytes).     out: u64 (16-aligned)
-   * coef: f64 a_1, b_1, … (times 2^u), one set per channel; channel = floor(i / inner) mod channels. p_k, q_k rounded as doubles to int64.
+   * As in `harmonic` the sum is added to out.
+   * coef: f64 a_1, b_1, … (times 2^u), one set per channel; channel = floor(i / inner) mod channels. p_k, q_k rounded as doubles to int64, exact below 2^51.
    */
   dealHarmonicRow(
     packed: Ptr,
@@ -278,6 +283,8 @@ export const packedWords = (bits: number, n: number): number => 4 * bits * Math.
 export const packedBytes = (bits: number, n: number): number => 4 * packedWords(bits, n);
 /** Words of a packed B. */
 export const panelWords = (K: number, N: number): number => K * Math.ceil(N / 16) * 16;
+/** Bytes of a matrix that `packSmall` writes. */
+export const smallBytes = (K: number, N: number, elementBytes: number): number => Math.ceil(K / 2) * 32 * Math.ceil(N / 16) * elementBytes;
 /** Correction values of a harmonic strip. */
 export const stripValues = (rows: number, width: number, K: number): number => rows * Math.ceil(width / 4) * 4 * 2 * K;
 /** Bytes of the corrections of a strip or of row elements. */

@@ -407,6 +407,8 @@ describe('wasm is plain, bit for bit', () => {
       const c = new Case();
       const [a, b, dst] = [c.words(n), c.words(n), c.words(n)];
       c.run(`fill ${n}`, (k) => k.fill(dst, 2 ** 32 - 5, n));
+      const pairs = c.words(2 * n);
+      c.run(`fill64 ${n}`, (k) => k.fill64(pairs, 2 ** 32 - 7, 12345, n));
       for (const op of ['add', 'sub', 'mul'] as const) {
         c.run(`${op} ${n}`, (k) => k[op](dst, a, b, n));
         c.run(`${op} in place ${n}`, (k) => k[op](a, a, b, n));

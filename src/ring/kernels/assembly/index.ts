@@ -1,7 +1,7 @@
 /** The kernels of kernels.ts. No module-level state: several threads run this over one memory. */
 export { prg } from "./prg";
 export { openSum, pack, unpack } from "./pack";
-export { add, affine, bits, centre, copy, copyBox, fill, im2col, mul, mulRow, rowDot, sub, sumAxis } from "./words";
+export { add, affine, bits, centre, copy, copyBox, fill, fill64, im2col, mul, mulRow, rowDot, sub, sumAxis } from "./words";
 export { dealExtend, extend, truncate, truncate64 } from "./shares";
 export { mulWires, rowSquares, squareWire } from "./products";
 export { gemm, gemmF32, packB, packBF32 } from "./gemm";

@@ -21,6 +21,11 @@ export function fill(dst: usize, value: i32, n: i32): void {
   for (; i < n; i++) store<i32>(dst + 4 * i, value);
 }
 
+export function fill64(dst: usize, low: i32, high: i32, n: i32): void {
+  const word = (low as u32 as i64) | ((high as i64) << 32);
+  for (let i = 0; i < n; i++) store<i64>(dst + 8 * i, word);
+}
+
 export function copy(dst: usize, src: usize, n: i32): void { memory.copy(dst, src, 4 * (n as usize)); }
 
 const Add = 0, Sub = 1, Mul = 2;

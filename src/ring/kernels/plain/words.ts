@@ -3,6 +3,7 @@ import type { Views } from '../memory.ts';
 
 type Names =
   | 'fill'
+  | 'fill64'
   | 'copy'
   | 'add'
   | 'sub'
@@ -20,6 +21,9 @@ export function plainWords({ u32 }: Views): Pick<Kernels, Names> {
   return {
     fill(dst, value, n) {
       u32.fill(value, dst >>> 2, (dst >>> 2) + n);
+    },
+    fill64(dst, low, high, n) {
+      for (let i = 0; i < n; i++) u32.set([low, high], (dst >>> 2) + 2 * i);
     },
     copy(dst, src, n) {
       u32.copyWithin(dst >>> 2, src >>> 2, (src >>> 2) + n);

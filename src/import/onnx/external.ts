@@ -4,7 +4,8 @@ import { isAbsolute, join, relative, sep } from 'node:path';
 import { ModelError } from '../../graph/graph.ts';
 import { type External, printable } from './tensor.ts';
 
-const leaves = (path: string): boolean => path === '' || isAbsolute(path) || /^[A-Za-z]:/.test(path) || path.split(/[\\/]/).includes('..') || path.includes('\0');
+const leaves = (path: string): boolean =>
+  path === '' || isAbsolute(path) || /^[A-Za-z]:/.test(path) || path.split(/[\\/]/).includes('..') || path.includes('\0');
 
 /** Reads side files below `folder`; a path (or a link) that leaves it is refused. */
 export function folderReader(folder: string | undefined): External {
@@ -19,7 +20,8 @@ export function folderReader(folder: string | undefined): External {
     try {
       const real = realpathSync(join(folder, location));
       const inside = relative(realpathSync(folder), real);
-      if (inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) return refuse(`external data path '${name}' leaves the model's folder`);
+      if (inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
+        return refuse(`external data path '${name}' leaves the model's folder`);
       file = openSync(real, 'r');
     } catch (e) {
       if (e instanceof ModelError) throw e;
@@ -28,7 +30,8 @@ export function folderReader(folder: string | undefined): External {
     try {
       const stat = fstatSync(file);
       const want = length ?? Math.max(0, stat.size - offset);
-      if (!stat.isFile() || offset + want > stat.size) return refuse(`external data '${name}' has ${stat.size} bytes, ${offset + want} are needed`);
+      if (!stat.isFile() || offset + want > stat.size)
+        return refuse(`external data '${name}' has ${stat.size} bytes, ${offset + want} are needed`);
       const bytes = new Uint8Array(want);
       let got = 0;
       while (got < want) {

@@ -2,16 +2,24 @@
  * Older operator versions brought to the newest form, so that the rest of the project knows one meaning per operator:
  * attributes that became inputs become constants, and what changed its meaning is spelled out.
  */
-import { type AttrValue, ModelError, tensor, type GraphNode, type Tensor } from '../../graph/graph.ts';
+import { type AttrValue, type GraphNode, ModelError, type Tensor, tensor } from '../../graph/graph.ts';
 
 /** Attributes that became inputs: operator, attribute, input position, the opset that changed it. */
 const becameInput: readonly [op: string, attr: string, at: number, since: number][] = [
   ['Squeeze', 'axes', 1, 13],
   ['Unsqueeze', 'axes', 1, 13],
   ['ReduceSum', 'axes', 1, 13],
-  ...['ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceProd', 'ReduceSumSquare', 'ReduceL1', 'ReduceL2', 'ReduceLogSum', 'ReduceLogSumExp'].map(
-    (op): [string, string, number, number] => [op, 'axes', 1, 18],
-  ),
+  ...[
+    'ReduceMean',
+    'ReduceMax',
+    'ReduceMin',
+    'ReduceProd',
+    'ReduceSumSquare',
+    'ReduceL1',
+    'ReduceL2',
+    'ReduceLogSum',
+    'ReduceLogSumExp',
+  ].map((op): [string, string, number, number] => [op, 'axes', 1, 18]),
   ['Split', 'split', 1, 13],
   ['Clip', 'min', 1, 11],
   ['Clip', 'max', 2, 11],
@@ -25,7 +33,14 @@ const becameInput: readonly [op: string, attr: string, at: number, since: number
 const floatAttrs = new Set(['min', 'max', 'value']);
 
 /** Outputs that exist for training; they may be named but not used. */
-const inferenceOutputs: Record<string, number> = { Dropout: 1, BatchNormalization: 1, LayerNormalization: 1, MaxPool: 1, SkipLayerNormalization: 1, GroupNormalization: 1 };
+const inferenceOutputs: Record<string, number> = {
+  Dropout: 1,
+  BatchNormalization: 1,
+  LayerNormalization: 1,
+  MaxPool: 1,
+  SkipLayerNormalization: 1,
+  GroupNormalization: 1,
+};
 
 export interface Import {
   readonly opset: number;
@@ -76,7 +91,14 @@ function bad(node: GraphNode, why: string): never {
 
 type Rule = (node: GraphNode, to: Import) => GraphNode[];
 
-const make = (node: GraphNode, op: string, inputs: string[], outputs: string[], attrs: Record<string, AttrValue> = {}, suffix = ''): GraphNode => ({
+const make = (
+  node: GraphNode,
+  op: string,
+  inputs: string[],
+  outputs: string[],
+  attrs: Record<string, AttrValue> = {},
+  suffix = '',
+): GraphNode => ({
   op,
   name: suffix === '' ? node.name : `${node.name}.${suffix}`,
   inputs,
@@ -120,7 +142,8 @@ const biasGelu =
 const attention: Rule = (node) => {
   const { q_num_heads: heads, kv_num_heads: kvHeads, is_causal: causal, softcap, scale, qk_matmul_output_mode: mode } = node.attrs;
   const plain = node.inputs.slice(3).every((i) => i === '') && node.outputs.length === 1 && !causal && !softcap && !mode;
-  if (!plain || typeof heads !== 'number' || heads !== kvHeads) return bad(node, 'only plain attention on [batch, tokens, heads·d] is supported');
+  if (!plain || typeof heads !== 'number' || heads !== kvHeads)
+    return bad(node, 'only plain attention on [batch, tokens, heads·d] is supported');
   return [make(node, 'Attention', node.inputs.slice(0, 3), node.outputs, { heads, ...(scale === undefined ? {} : { scale }) })];
 };
 
@@ -130,13 +153,17 @@ const skipNorm =
   (node, to) => {
     const [x, skip, ...rest] = node.inputs;
     const bias = rest[params];
-    if (node.outputs.length > 1 && node.outputs.some((o, i) => (i === 1 || i === 2) && o !== '' && to.used(o))) return bad(node, 'its mean and variance outputs are not supported');
+    if (node.outputs.length > 1 && node.outputs.some((o, i) => (i === 1 || i === 2) && o !== '' && to.used(o)))
+      return bad(node, 'its mean and variance outputs are not supported');
     const sum = node.outputs[3] || to.fresh(`${node.outputs[0]}.sum`);
     const first = bias ? to.fresh(`${sum}.skip`) : sum;
     return [
       make(node, 'Add', [x, skip], [first], {}, 'skip'),
       ...(bias ? [make(node, 'Add', [first, bias], [sum], {}, 'bias')] : []),
-      make(node, op, [sum, ...rest.slice(0, params).filter((p) => p !== '')], [node.outputs[0]], { axis: -1, epsilon: node.attrs.epsilon ?? 1e-12 }),
+      make(node, op, [sum, ...rest.slice(0, params).filter((p) => p !== '')], [node.outputs[0]], {
+        axis: -1,
+        epsilon: node.attrs.epsilon ?? 1e-12,
+      }),
     ];
   };
 
@@ -146,7 +173,9 @@ const resize: Rule = (node, to) => {
   return [{ ...node, attrs, inputs: [node.inputs[0], '', node.inputs[1] ?? ''] }];
 };
 
-const swish: Rule = (node) => [node.attrs.alpha === undefined || node.attrs.alpha === 1 ? make(node, 'Silu', node.inputs, node.outputs) : node];
+const swish: Rule = (node) => [
+  node.attrs.alpha === undefined || node.attrs.alpha === 1 ? make(node, 'Silu', node.inputs, node.outputs) : node,
+];
 
 const rules: Record<string, Rule> = {
   Softmax: oldSoftmax,

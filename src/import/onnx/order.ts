@@ -11,7 +11,8 @@ export function inOrder(nodes: readonly GraphNode[], known: ReadonlySet<string>)
   nodes.forEach((node, i) => {
     for (const name of node.outputs) {
       if (name === '') continue;
-      if (known.has(name) || maker.has(name)) throw new ModelError(`${node.name} (${node.op}): value '${printable(name)}' is defined twice`);
+      if (known.has(name) || maker.has(name))
+        throw new ModelError(`${node.name} (${node.op}): value '${printable(name)}' is defined twice`);
       maker.set(name, i);
     }
   });
@@ -28,7 +29,8 @@ export function inOrder(nodes: readonly GraphNode[], known: ReadonlySet<string>)
       else readers.set(from, [i]);
     }
   });
-  if (waits.every((_, i) => nodes[i].inputs.every((name) => name === '' || known.has(name) || (maker.get(name) ?? i) < i))) return [...nodes];
+  if (waits.every((_, i) => nodes[i].inputs.every((name) => name === '' || known.has(name) || (maker.get(name) ?? i) < i)))
+    return [...nodes];
   const ready = nodes.map((_, i) => i).filter((i) => waits[i] === 0);
   const order: GraphNode[] = [];
   for (let at = 0; at < ready.length; at++) {

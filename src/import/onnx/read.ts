@@ -8,7 +8,15 @@ import { type AttrValue, type Graph, type GraphInput, type GraphNode, ModelError
 import { ops } from '../../graph/ops/index.ts';
 import { folderReader } from './external.ts';
 import { hasRule, normalise } from './normalise.ts';
-import { type AttributeProto, AttributeProto_AttributeType as A, type GraphProto, type ModelProto, ModelProtoSchema, type NodeProto, type ValueInfoProto } from './onnx_pb.ts';
+import {
+  AttributeProto_AttributeType as A,
+  type AttributeProto,
+  type GraphProto,
+  type ModelProto,
+  ModelProtoSchema,
+  type NodeProto,
+  type ValueInfoProto,
+} from './onnx_pb.ts';
 import { inOrder } from './order.ts';
 import { scan } from './scan.ts';
 import { dtypeOf, type External, integer, printable, readTensor } from './tensor.ts';
@@ -40,7 +48,8 @@ export function readOnnx(bytes: Uint8Array, options: OnnxOptions = {}): Graph {
   const known = new Set([...inputs.map((i) => i.name), ...constants.keys()]);
   const sorted = inOrder(nodes, known);
   for (const n of sorted) for (const name of n.outputs) known.add(name);
-  for (const name of outputs) if (name === '' || !known.has(name)) throw new ModelError(`graph output '${printable(name)}' is defined nowhere`);
+  for (const name of outputs)
+    if (name === '' || !known.has(name)) throw new ModelError(`graph output '${printable(name)}' is defined nowhere`);
   if (new Set(outputs).size !== outputs.length) throw new ModelError('an output is listed twice');
   return { name: options.name ?? (printable(model.graph.name) || 'model'), inputs, outputs, nodes: sorted, constants };
 }
@@ -57,9 +66,11 @@ function decode(bytes: Uint8Array): ModelProto {
 
 function opsetOf(model: ModelProto): number {
   const own = model.opsetImport.filter((o) => o.domain === '' || o.domain === 'ai.onnx');
-  if (own.length !== 1) throw new ModelError(own.length === 0 ? 'the ONNX file names no opset (cut short?)' : 'the ONNX file names its opset twice');
+  if (own.length !== 1)
+    throw new ModelError(own.length === 0 ? 'the ONNX file names no opset (cut short?)' : 'the ONNX file names its opset twice');
   const version = integer(own[0].version);
-  if (version < oldestOpset || version > newestOpset) throw new ModelError(`opset ${version} is not supported: export with opset 17 (${oldestOpset} to ${newestOpset} are read)`);
+  if (version < oldestOpset || version > newestOpset)
+    throw new ModelError(`opset ${version} is not supported: export with opset 17 (${oldestOpset} to ${newestOpset} are read)`);
   return version;
 }
 
@@ -78,7 +89,8 @@ function readInitializers(graph: GraphProto, external: External): Map<string, Te
 const isBatch = (name: string, axis: number): boolean => (name === '' ? axis === 0 : /batch|^(N|B|bs)$/.test(name) || /^batch/i.test(name));
 
 function readInputs(graph: GraphProto, constants: ReadonlyMap<string, Tensor>, dims: Readonly<Record<string, number>>): GraphInput[] {
-  for (const [name, d] of Object.entries(dims)) if (!Number.isInteger(d) || d < 1) throw new ModelError(`dimension ${printable(name)} = ${d} is not a positive whole number`);
+  for (const [name, d] of Object.entries(dims))
+    if (!Number.isInteger(d) || d < 1) throw new ModelError(`dimension ${printable(name)} = ${d} is not a positive whole number`);
   const seen = new Set<string>();
   const names = new Set<string>();
   const read = (value: ValueInfoProto): GraphInput => {
@@ -108,12 +120,20 @@ function readInputs(graph: GraphProto, constants: ReadonlyMap<string, Tensor>, d
   };
   const inputs = graph.input.filter((v) => !constants.has(v.name)).map(read);
   const unknown = Object.keys(dims).filter((d) => !names.has(d));
-  if (unknown.length > 0) throw new ModelError(`no dimension is named ${unknown.map(printable).join(', ')}; the file has ${[...names].join(', ') || 'none'}`);
+  if (unknown.length > 0)
+    throw new ModelError(`no dimension is named ${unknown.map(printable).join(', ')}; the file has ${[...names].join(', ') || 'none'}`);
   return inputs;
 }
 
 /** Nodes in the file's order, brought to the newest opset; Constant nodes become constants. */
-function readNodes(graph: GraphProto, opset: number, constants: Map<string, Tensor>, inputs: readonly GraphInput[], outputs: readonly string[], external: External): GraphNode[] {
+function readNodes(
+  graph: GraphProto,
+  opset: number,
+  constants: Map<string, Tensor>,
+  inputs: readonly GraphInput[],
+  outputs: readonly string[],
+  external: External,
+): GraphNode[] {
   const named = uniqueNames(graph.node);
   refuseUnsupported(graph.node, named);
   const read = new Set([...outputs, ...graph.node.flatMap((n) => n.input)]);
@@ -175,7 +195,9 @@ function refuseUnsupported(nodes: readonly NodeProto[], named: readonly string[]
     missing.set(op, [...(missing.get(op) ?? []), named[i]]);
   });
   if (missing.size === 0) return;
-  const list = [...missing].map(([op, where]) => `${op} (${where.slice(0, 8).join(', ')}${where.length > 8 ? `, and ${where.length - 8} more` : ''})`);
+  const list = [...missing].map(
+    ([op, where]) => `${op} (${where.slice(0, 8).join(', ')}${where.length > 8 ? `, and ${where.length - 8} more` : ''})`,
+  );
   throw new ModelError(`operators that are not supported: ${list.join('; ')}`);
 }
 

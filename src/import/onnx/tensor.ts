@@ -1,7 +1,7 @@
 /** ONNX tensors to graph tensors: every element type a model uses, kept as f32, i64 or bool. */
-import { type Tensor, ModelError } from '../../graph/graph.ts';
+import { ModelError, type Tensor } from '../../graph/graph.ts';
 import { maxElements } from '../../graph/ops/common.ts';
-import { TensorProto_DataLocation, TensorProto_DataType as T, type TensorProto } from './onnx_pb.ts';
+import { TensorProto_DataType as T, type TensorProto, TensorProto_DataLocation } from './onnx_pb.ts';
 
 /** Fetches `length` bytes at `offset` of a side file (length undefined: to its end). */
 export type External = (location: string, offset: number, length: number | undefined, where: string) => Uint8Array;
@@ -48,8 +48,20 @@ const int32 = (t: TensorProto): number[] => t.int32Data;
 const kinds: Record<number, Kind> = {
   [T.FLOAT]: { dtype: 'f32', bytes: 4, read: (v, at) => v.getFloat32(at, true), list: (t) => t.floatData },
   [T.DOUBLE]: { dtype: 'f32', bytes: 8, read: (v, at) => v.getFloat64(at, true), list: (t) => t.doubleData },
-  [T.FLOAT16]: { dtype: 'f32', bytes: 2, read: (v, at) => fromHalf(v.getUint16(at, true)), list: int32, decode: (v) => fromHalf(v & 0xffff) },
-  [T.BFLOAT16]: { dtype: 'f32', bytes: 2, read: (v, at) => fromBrain(v.getUint16(at, true)), list: int32, decode: (v) => fromBrain(v & 0xffff) },
+  [T.FLOAT16]: {
+    dtype: 'f32',
+    bytes: 2,
+    read: (v, at) => fromHalf(v.getUint16(at, true)),
+    list: int32,
+    decode: (v) => fromHalf(v & 0xffff),
+  },
+  [T.BFLOAT16]: {
+    dtype: 'f32',
+    bytes: 2,
+    read: (v, at) => fromBrain(v.getUint16(at, true)),
+    list: int32,
+    decode: (v) => fromBrain(v & 0xffff),
+  },
   [T.INT8]: { dtype: 'i64', bytes: 1, read: (v, at) => v.getInt8(at), list: int32 },
   [T.UINT8]: { dtype: 'i64', bytes: 1, read: (v, at) => v.getUint8(at), list: int32 },
   [T.INT16]: { dtype: 'i64', bytes: 2, read: (v, at) => v.getInt16(at, true), list: int32 },
@@ -81,13 +93,14 @@ export function readTensor(t: TensorProto, where: string, external: External): T
   });
   if (n > maxElements) return bad(`${n} values are too many`);
   if (t.segment !== undefined) return bad('segments are not supported');
-  const fill = (): Tensor['data'] => (kind.dtype === 'f32' ? new Float32Array(n) : kind.dtype === 'i64' ? new Float64Array(n) : new Uint8Array(n));
+  const fill = (): Tensor['data'] =>
+    kind.dtype === 'f32' ? new Float32Array(n) : kind.dtype === 'i64' ? new Float64Array(n) : new Uint8Array(n);
 
   const outside = t.dataLocation === TensorProto_DataLocation.EXTERNAL;
   if (outside || t.rawData.length > 0) {
     const raw = outside ? fetch(t, n * kind.bytes, where, external) : t.rawData;
     if (raw.length !== n * kind.bytes) return bad(`shape [${shape}] needs ${n * kind.bytes} bytes, the file has ${raw.length}`);
-    if (t.dataType === T.FLOAT) return { dtype: 'f32', shape, data: new Float32Array(raw.slice().buffer) };
+    if (t.dataType === T.FLOAT) return { dtype: 'f32', shape, data: new Float32Array(new Uint8Array(raw).buffer) };
     const data = fill();
     const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
     for (let i = 0; i < n; i++) data[i] = kind.read(view, i * kind.bytes);

@@ -1,0 +1,385 @@
+/**
+ * What a round costs between real processes over mutual TLS, and what a stream of corrections costs.
+ *
+ *     node --import tsx bench/rounds.ts [--json] [--quick]
+ *
+ * A round: both parties send, both wait for both. Party 0 listens, party 1 dials, as in life; "busy" has a third process computing
+ * meanwhile, as the dealer does. Three arrangements:
+ *
+ *     single   one connection; the dialing side reads by `onread`, the accepting side by 'data' events
+ *     twin     two connections, each dialed by the side that reads it
+ *     worker   single, but the protocol runs in a worker thread that waits in Atomics.wait, and the main thread holds the socket;
+ *              it is woken by Atomics.waitAsync or by postMessage
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { cpus } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { type Identity, type KeyKind, makeIdentity } from '../src/net/keys.ts';
+import type { Link } from '../src/net/link.ts';
+import { dial, listen } from '../src/net/tls.ts';
+
+type Arrangement = 'single' | 'twin' | 'worker-async' | 'worker-post';
+type Job =
+  | { kind: 'rounds'; size: number; count: number; arrangement: Arrangement }
+  | { kind: 'stream'; from: 'p0' | 'p1'; size: number; count: number; inPlace: boolean };
+interface Setup {
+  role: 'p0' | 'p1';
+  identity: Identity;
+  peer: { name: string; spki: string };
+}
+/** Microseconds per round for `rounds`; seconds for `stream`. */
+interface Outcome {
+  times: number[];
+  cpu: number;
+}
+
+const here = fileURLToPath(import.meta.url);
+const host = '127.0.0.1';
+
+// ---------------------------------------------------------------------------------------------------------------- parties
+
+/** `out` writes, `back` reads: one link, or two. */
+interface Ends {
+  out: Link;
+  back: Link;
+}
+
+async function party({ role, identity, peer }: Setup): Promise<void> {
+  const accepted: Link[] = [];
+  let arrived = (): void => {};
+  const listener = await listen({ host, port: 0, identity, peers: [peer] }, (link) => {
+    accepted.push(link);
+    arrived();
+  });
+  const ports = await ask<{ port: number }>({ port: listener.port });
+  const toPeer = { host, port: ports.port, identity, peer };
+  const next = async (): Promise<Link> => {
+    if (accepted.length === 0) await new Promise<void>((resolve) => (arrived = resolve));
+    return accepted.shift() as Link;
+  };
+  const single = role === 'p1' ? await dial(toPeer) : await next();
+  const twin = role === 'p0' ? await dial(toPeer) : await next();
+  for (;;) {
+    const job = await ask<Job | null>('ready');
+    if (job === null) break;
+    const twinEnds = role === 'p0' ? { out: single, back: twin } : { out: twin, back: single };
+    const ends = job.kind === 'rounds' && job.arrangement === 'twin' ? twinEnds : { out: single, back: single };
+    const running = job.kind === 'stream' ? stream(role, single, job) : rounds(ends, job);
+    for (const link of [single, twin]) link.resume();
+    const outcome = await running;
+    await ask(outcome);
+  }
+  single.close();
+  twin.close();
+  await listener.close();
+  process.disconnect();
+}
+
+/** Sends the parent a message and waits for its answer. */
+function ask<T>(message: unknown): Promise<T> {
+  return new Promise((resolve) => {
+    process.once('message', (answer) => resolve((answer as { answer: T }).answer));
+    process.send?.(message);
+  });
+}
+
+function rounds(ends: Ends, job: Job & { kind: 'rounds' }): Promise<Outcome> {
+  if (job.arrangement === 'worker-async' || job.arrangement === 'worker-post') return roundsInWorker(ends, job);
+  const { out, back } = ends;
+  const message = new Uint8Array(job.size).fill(7);
+  const received = new Uint8Array(job.size);
+  const times = new Float64Array(job.count);
+  const from = process.cpuUsage();
+  return new Promise((resolve) => {
+    let done = 0;
+    let start = performance.now();
+    back.frameSink = () => received;
+    back.onFrame = () => {
+      const now = performance.now();
+      times[done++] = (now - start) * 1000;
+      start = now;
+      if (done < job.count) return void out.send(16, 1, done, message);
+      back.pause(); // the peer may be in the next job already
+      return resolve({ times: [...times], cpu: cpuSince(from) });
+    };
+    out.send(16, 1, 0, message);
+  });
+}
+
+/** Words shared by the main thread and the worker: rounds asked for, rounds answered. */
+const asked = 0;
+const answered = 1;
+
+function roundsInWorker({ out, back }: Ends, { size, count, arrangement }: Job & { kind: 'rounds' }): Promise<Outcome> {
+  const flags = new Int32Array(new SharedArrayBuffer(8));
+  const message = new Uint8Array(new SharedArrayBuffer(size));
+  const received = new Uint8Array(new SharedArrayBuffer(size));
+  const byPost = arrangement === 'worker-post';
+  const worker = new Worker(`(${workerBody})(require('node:worker_threads'))`, {
+    eval: true,
+    workerData: { flags, message, count, byPost },
+    execArgv: [],
+  });
+  const from = process.cpuUsage();
+  return new Promise((resolve) => {
+    back.frameSink = () => received;
+    let done = 0;
+    back.onFrame = () => {
+      if (++done === count) back.pause();
+      Atomics.add(flags, answered, 1);
+      Atomics.notify(flags, answered);
+    };
+    let sent = 0;
+    const sendAsked = (): void => {
+      for (; sent < Atomics.load(flags, asked); sent++) out.send(16, 1, sent, message);
+    };
+    worker.on('message', (times: Float64Array | null) => {
+      if (times === null) return sendAsked();
+      resolve({ times: [...times], cpu: cpuSince(from) });
+      return undefined;
+    });
+    const watch = async (): Promise<void> => {
+      while (sent < count) {
+        await waitAsync(flags, asked, sent);
+        sendAsked();
+      }
+    };
+    if (!byPost) void watch();
+  });
+}
+
+/** Atomics.waitAsync is in every Node we support, and not yet in TypeScript's ES2023 library. */
+function waitAsync(flags: Int32Array, at: number, value: number): Promise<unknown> | unknown {
+  type Waiting = { async: boolean; value: Promise<string> | string };
+  const { waitAsync: wait } = Atomics as unknown as { waitAsync(flags: Int32Array, at: number, value: number): Waiting };
+  return wait(flags, at, value).value;
+}
+
+/** Runs from its own source text: Node 20 does not load TypeScript in workers. So it names nothing from outside, and 0 is `asked`, 1 `answered`. */
+function workerBody({ parentPort, workerData }: typeof import('node:worker_threads')): void {
+  const { flags, message, count, byPost } = workerData as { flags: Int32Array; message: Uint8Array; count: number; byPost: boolean };
+  const times = new Float64Array(count);
+  let start = performance.now();
+  for (let i = 0; i < count; i++) {
+    message[0] = i;
+    Atomics.add(flags, 0, 1);
+    if (byPost) parentPort?.postMessage(null);
+    else Atomics.notify(flags, 0);
+    Atomics.wait(flags, 1, i);
+    const now = performance.now();
+    times[i] = (now - start) * 1000;
+    start = now;
+  }
+  parentPort?.postMessage(times);
+}
+
+function stream(role: 'p0' | 'p1', link: Link, job: Job & { kind: 'stream' }): Promise<Outcome> {
+  const memory = new WebAssembly.Memory({ initial: 1024, maximum: 1024, shared: true });
+  const slots = [0, 1].map((slot) => new Uint8Array(memory.buffer, slot * 2 ** 25, job.size).fill(slot + 1));
+  const from = process.cpuUsage();
+  const start = performance.now();
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      link.pause();
+      resolve({ times: [(performance.now() - start) / 1000], cpu: cpuSince(from) });
+    };
+    if (role !== job.from) {
+      link.frameSink = (_type, _session, seq) => slots[seq & 1];
+      link.onFrame = ({ seq }) => {
+        if (seq !== job.count - 1) return;
+        link.frameSink = undefined;
+        link.send(16, 1, 0, new Uint8Array(1));
+        finish();
+      };
+      return;
+    }
+    link.frameSink = undefined;
+    link.onFrame = finish;
+    // Two slots, as the dealer has them: refilled when the link has let go of them.
+    let seq = 0;
+    let free = 2;
+    const more = (): void => {
+      while (seq < job.count && free > 0) {
+        const slot = slots[seq & 1];
+        if (job.inPlace) {
+          free--;
+          link.send(16, 1, seq++, slot, () => {
+            free++;
+            queueMicrotask(more);
+          });
+        } else if (!link.send(16, 1, seq++, slot)) break;
+      }
+    };
+    link.onDrain = more;
+    more();
+  });
+}
+
+function cpuSince(from: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(from);
+  return (user + system) / 1e6;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- parent
+
+class Child {
+  readonly #process: ChildProcess;
+  #inbox: unknown[] = [];
+  #wake = (): void => {};
+
+  constructor(...args: string[]) {
+    this.#process = fork(here, args, { execArgv: process.execArgv });
+    this.#process.on('message', (message) => {
+      this.#inbox.push(message);
+      this.#wake();
+    });
+  }
+
+  async hear<T>(): Promise<T> {
+    while (this.#inbox.length === 0) await new Promise<void>((resolve) => (this.#wake = resolve));
+    return this.#inbox.shift() as T;
+  }
+
+  tell(answer: unknown): void {
+    this.#process.send({ answer });
+  }
+
+  kill(): void {
+    this.#process.kill();
+  }
+}
+
+async function main(): Promise<void> {
+  const quick = process.argv.includes('--quick');
+  const json = process.argv.includes('--json');
+  const results: Record<string, unknown>[] = [];
+  const note = (row: Record<string, unknown>): void => {
+    results.push(row);
+    if (!json)
+      console.log(
+        Object.entries(row)
+          .map(([key, value]) => `${key} ${value}`)
+          .join('  '),
+      );
+  };
+  if (!json) console.log(`node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${cpus().length} x ${cpus()[0]?.model}`);
+
+  for (const kind of ['p256', 'ed25519'] as const) note({ handshake: kind, ...(await handshakes(kind, quick ? 20 : 200)) });
+
+  const identities = [makeIdentity('p0'), makeIdentity('p1')];
+  const parties = (['p0', 'p1'] as const).map((role, i) => {
+    const child = new Child('party');
+    const peer = identities[1 - i];
+    return { role, child, setup: { role, identity: identities[i], peer: { name: peer.name, spki: peer.spki } } };
+  });
+  for (const { child, setup } of parties) {
+    await child.hear();
+    child.tell(setup);
+  }
+  const ports = await Promise.all(parties.map(({ child }) => child.hear<{ port: number }>()));
+  parties.forEach(({ child }, i) => {
+    child.tell(ports[1 - i]);
+  });
+  const run = async (job: Job): Promise<Outcome[]> => {
+    await Promise.all(parties.map(({ child }) => child.hear()));
+    for (const { child } of parties) child.tell(job);
+    const outcomes = await Promise.all(parties.map(({ child }) => child.hear<Outcome>()));
+    for (const { child } of parties) child.tell(null);
+    return outcomes;
+  };
+
+  for (const third of ['idle', 'busy'] as const) {
+    const spinner = third === 'busy' ? new Child('spin') : undefined;
+    if (spinner) await spinner.hear();
+    for (const [size, count] of [
+      [64, 4000],
+      [4096, 3000],
+      [65536, 1500],
+      [1 << 20, 200],
+    ]) {
+      for (const arrangement of ['single', 'twin', 'worker-async', 'worker-post'] as const) {
+        const some = quick ? count / 10 : count;
+        await run({ kind: 'rounds', size, count: some / 4, arrangement });
+        const [p0, p1] = await run({ kind: 'rounds', size, count: some, arrangement });
+        const times = p1.times.slice(1).sort((a, b) => a - b);
+        const perRound = (cpu: number): number => Math.round((cpu / some) * 1e6);
+        note({
+          third,
+          bytes: size,
+          arrangement,
+          median: `${at(times, 0.5)} us`,
+          p90: `${at(times, 0.9)} us`,
+          cpu: `${perRound(p0.cpu)} + ${perRound(p1.cpu)} us`,
+        });
+      }
+    }
+    for (const from of ['p0', 'p1'] as const) {
+      for (const inPlace of [false, true]) {
+        const count = quick ? 16 : 64;
+        await run({ kind: 'stream', from, size: 1 << 24, count: 8, inPlace });
+        const outcomes = await run({ kind: 'stream', from, size: 1 << 24, count, inPlace });
+        const gigabytes = (count * 2 ** 24) / 1e9;
+        const sender = outcomes[from === 'p0' ? 0 : 1];
+        const reader = outcomes[from === 'p0' ? 1 : 0];
+        const seconds = Math.max(...outcomes.map(({ times }) => times[0]));
+        note({
+          third,
+          stream: '16 MiB',
+          read: from === 'p0' ? 'onread' : 'data',
+          send: inPlace ? 'in place' : 'copied',
+          'MB/s': Math.round((gigabytes * 1000) / seconds),
+          'cpu s/GB': `${(sender.cpu / gigabytes).toFixed(2)} + ${(reader.cpu / gigabytes).toFixed(2)}`,
+        });
+      }
+    }
+    spinner?.kill();
+  }
+  await Promise.all(parties.map(({ child }) => child.hear()));
+  for (const { child } of parties) child.tell(null);
+  if (json) console.log(JSON.stringify({ node: process.versions.node, cpu: cpus()[0]?.model, cores: cpus().length, results }, null, 1));
+}
+
+function at(sorted: number[], quantile: number): number {
+  return Math.round(sorted[Math.floor(sorted.length * quantile)]);
+}
+
+/** Both ends in this process, one after the other: processor time of a whole connection. */
+async function handshakes(kind: KeyKind, count: number): Promise<Record<string, string>> {
+  const [one, two] = [makeIdentity('p0', kind), makeIdentity('p1', kind)];
+  const listener = await listen({ host, port: 0, identity: one, peers: [two] }, (link) => {
+    link.onFrame = () => {};
+  });
+  const times: number[] = [];
+  let from = process.cpuUsage();
+  for (let i = -5; i < count; i++) {
+    if (i === 0) from = process.cpuUsage();
+    const start = performance.now();
+    const link = await dial({ host, port: listener.port, identity: two, peer: one });
+    if (i >= 0) times.push(performance.now() - start);
+    await new Promise<void>((resolve) => {
+      link.onClose = () => resolve();
+      link.close();
+    });
+  }
+  const cpu = (cpuSince(from) / count) * 1000;
+  await listener.close();
+  times.sort((a, b) => a - b);
+  return { median: `${times[count >> 1].toFixed(2)} ms`, cpu: `${cpu.toFixed(2)} ms for both ends` };
+}
+
+function spin(): void {
+  process.send?.('spinning');
+  const numbers = new Float64Array(4096);
+  const turn = (): void => {
+    const until = performance.now() + 50;
+    while (performance.now() < until) for (let i = 0; i < numbers.length; i++) numbers[i] = numbers[i] * 0.99 + i;
+    setImmediate(turn);
+  };
+  turn();
+}
+
+if (process.send) process.on('disconnect', () => process.exit());
+if (process.argv[2] === 'party') await party(await ask<Setup>('up'));
+else if (process.argv[2] === 'spin') spin();
+else await main();

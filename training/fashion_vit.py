@@ -50,6 +50,7 @@ MEAN, STD = 0.2860, 0.3530  # of the training pixels divided by 255
 SIDE, PATCH, WIDTH, HEADS, LAYERS = 28, 4, 64, 4, 4
 TOKENS = (SIDE // PATCH) ** 2
 HEAD_DIM = WIDTH // HEADS
+RESIDUAL_GAIN = (2 * LAYERS) ** -0.5  # keeps the sum of all branches near unit size at first
 
 
 # ---------------------------------------------------------------- the model
@@ -58,11 +59,11 @@ class Linear(nn.Module):
     """A linear layer whose weight is kept as [in, out], so that the exported
     MatMul carries it under its own name rather than as an anonymous transpose."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, gain=1.0):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.weight, gain)
 
     def forward(self, x):
         if torch.onnx.is_in_onnx_export():
@@ -94,14 +95,17 @@ class Attention(nn.Module):
         self.query = Linear(WIDTH, WIDTH)
         self.key = Linear(WIDTH, WIDTH)
         self.value = Linear(WIDTH, WIDTH)
-        self.output = Linear(WIDTH, WIDTH)
+        self.output = Linear(WIDTH, WIDTH, RESIDUAL_GAIN)
 
     def forward(self, x):
         def heads(y):  # [batch, tokens, width] -> [batch, heads, tokens, head_dim]
             return y.reshape(-1, TOKENS, HEADS, HEAD_DIM).transpose(1, 2)
 
         q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
-        scores = torch.matmul(q, k.transpose(2, 3)) / math.sqrt(HEAD_DIM)
+        if torch.onnx.is_in_onnx_export():
+            scores = torch.matmul(q, k.transpose(2, 3)) / math.sqrt(HEAD_DIM)
+        else:  # the same, but dividing the smaller matrix
+            scores = torch.matmul(q / math.sqrt(HEAD_DIM), k.transpose(2, 3))
         mixed = torch.matmul(torch.softmax(scores, dim=-1), v)
         return self.output(mixed.transpose(1, 2).reshape(-1, TOKENS, WIDTH))
 
@@ -111,7 +115,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.up = Linear(WIDTH, WIDTH * ratio)
         self.gelu = nn.GELU()
-        self.down = Linear(WIDTH * ratio, WIDTH)
+        self.down = Linear(WIDTH * ratio, WIDTH, RESIDUAL_GAIN)
 
     def forward(self, x):
         return self.down(self.gelu(self.up(x)))
@@ -136,13 +140,13 @@ class FashionViT(nn.Module):
     def __init__(self, ratio=2):
         super().__init__()
         self.patch = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
-        self.position = nn.Parameter(torch.randn(1, TOKENS, WIDTH) * 0.02)
+        self.position = nn.Parameter(torch.randn(1, TOKENS, WIDTH) * 0.1)
         self.blocks = nn.ModuleList(Block(ratio) for _ in range(LAYERS))
         self.norm = LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, len(LABELS))
 
     def forward(self, image):
-        x = self.patch(image).flatten(2).transpose(1, 2) + self.position
+        x = self.patch(image).reshape(-1, WIDTH, TOKENS).transpose(1, 2) + self.position
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x).mean(1))
@@ -306,9 +310,9 @@ def parse():
     add("--checkpoint", type=Path, default=Path(tempfile.gettempdir()) / "fashion-vit.pt",
         help="checkpoint, rewritten after every epoch")
     add("--resume", action="store_true", help="go on from --checkpoint if it exists")
-    add("--epochs", type=int, default=20, help="passes over the 60,000 training images")
-    add("--batch", type=int, default=128, help="images per step")
-    add("--lr", type=float, default=2e-3, help="peak learning rate")
+    add("--epochs", type=int, default=28, help="passes over the 60,000 training images")
+    add("--batch", type=int, default=64, help="images per step")
+    add("--lr", type=float, default=1.5e-3, help="peak learning rate")
     add("--weight-decay", type=float, default=0.05, help="AdamW weight decay")
     add("--smoothing", type=float, default=0.05, help="label smoothing")
     add("--shift", type=int, default=2, help="largest random shift, in pixels")

@@ -1,16 +1,19 @@
-import { pack, takeUnpacked, unpackValues } from "./pack";
+import { pack, unpack } from "./pack";
 import { nextGroups, prepare, startBytes } from "./prg";
 import { cosineOf, quarterOf, restOf, round32, sineOf, turnedCosine, turnedSine, turnsOf } from "./turns";
+import { sub } from "./words";
 
 /**
  * Correction values pass through a window in scratch: what one block of elements left over, then `chunk` fresh values. A chunk is
  * 32 blocks of packing and a whole number of PRG groups whatever the width, and it stays in the first-level cache.
  *
- *   scratch:  start state | raw PRG words of a chunk | window …
+ *   scratch:  start state | raw PRG words of a chunk | part of their values | window …
  */
 export const chunk: i32 = 4096;
 export const rawBytes: usize = 4 * 4096;
-const windowAt: usize = startBytes + rawBytes;
+const part: i32 = 1024;
+export const spareBytes: usize = 4 * 1024;
+const windowAt: usize = startBytes + rawBytes + spareBytes;
 
 /** Elements 4·block … of a row; lanes past its width are zero. */
 @inline function lanes(row: usize, block: i32, width: i32): v128 {
@@ -25,11 +28,26 @@ const windowAt: usize = startBytes + rawBytes;
 
 /** The next `count` values of a stream or of packed words. */
 @inline export function nextValues(dst: usize, packed: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
-  if (packed) return unpackValues(dst, packed, w, count);
+  if (packed) return unpack(dst, packed, w, count);
   const groups = (count * w + 4095) >> 12;
   if (w == 32) return nextGroups(dst, start, groups, swizzle);
   nextGroups(raw, start, groups, swizzle);
-  unpackValues(dst, raw, w, count);
+  unpack(dst, raw, w, count);
+}
+
+/** Packs `count` values less the stream's next ones, by parts that stay in the first-level cache. */
+export function packLessNext(packed: usize, values: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
+  nextGroups(raw, start, (count * w + 4095) >> 12, swizzle);
+  const spare = raw + rawBytes;
+  for (; count > 0; count -= part) {
+    const n = min(part, count);
+    unpack(spare, raw, w, n);
+    sub(values, values, spare, n);
+    pack(packed, values, w, n);
+    values += 4 * part;
+    raw += part / 8 * w;
+    packed += part / 8 * w;
+  }
 }
 
 /** Blocks first … last−1 of the strip; first·8K is a multiple of a chunk. */
@@ -68,10 +86,7 @@ export function dealHarmonic(
     while (filled - done >= chunk || (i + 1 == last && done < filled)) {
       const count = min(chunk, filled - done);
       const from = window + 4 * done;
-      const groups = (count * w + 4095) >> 12;
-      nextGroups(raw, start, groups, swizzle);
-      takeUnpacked(from, raw, w, count);
-      pack(packed, from, w, count);
+      packLessNext(packed, from, start, raw, w, count, swizzle);
       packed += (count >> 7) * w * 16;
       done += count;
     }

@@ -8,3 +8,4 @@ export { gemm, gemmF32, packB, packBF32 } from "./gemm";
 export { gemmSmall, packSmall } from "./small";
 export { dealHarmonic, harmonic } from "./harmonic";
 export { dealHarmonicRow, harmonicRow } from "./row";
+export * from "./widths";

@@ -4,7 +4,7 @@
  * and a group is stored as it is computed, without a transpose.
  */
 import { copyWords } from "./words";
-import { unpackValues } from "./pack";
+import { unpack } from "./pack";
 
 /** Bytes of a group and of the start state that `prepare` lays out: word i of the eight blocks at 32·i. */
 export const groupBytes: usize = 512;
@@ -119,22 +119,40 @@ function groupsWith<S>(dst: usize, start: usize, count: i32): void {
       y9 = add(y9, y14); y4 = rot7(xor(y4, y9));
     }
 
-    v128.store(dst, add(x0, v128.load(start, 0)), 0); v128.store(dst, add(y0, v128.load(start, 16)), 16);
-    v128.store(dst, add(x1, v128.load(start, 32)), 32); v128.store(dst, add(y1, v128.load(start, 48)), 48);
-    v128.store(dst, add(x2, v128.load(start, 64)), 64); v128.store(dst, add(y2, v128.load(start, 80)), 80);
-    v128.store(dst, add(x3, v128.load(start, 96)), 96); v128.store(dst, add(y3, v128.load(start, 112)), 112);
-    v128.store(dst, add(x4, v128.load(start, 128)), 128); v128.store(dst, add(y4, v128.load(start, 144)), 144);
-    v128.store(dst, add(x5, v128.load(start, 160)), 160); v128.store(dst, add(y5, v128.load(start, 176)), 176);
-    v128.store(dst, add(x6, v128.load(start, 192)), 192); v128.store(dst, add(y6, v128.load(start, 208)), 208);
-    v128.store(dst, add(x7, v128.load(start, 224)), 224); v128.store(dst, add(y7, v128.load(start, 240)), 240);
-    v128.store(dst, add(x8, v128.load(start, 256)), 256); v128.store(dst, add(y8, v128.load(start, 272)), 272);
-    v128.store(dst, add(x9, v128.load(start, 288)), 288); v128.store(dst, add(y9, v128.load(start, 304)), 304);
-    v128.store(dst, add(x10, v128.load(start, 320)), 320); v128.store(dst, add(y10, v128.load(start, 336)), 336);
-    v128.store(dst, add(x11, v128.load(start, 352)), 352); v128.store(dst, add(y11, v128.load(start, 368)), 368);
-    v128.store(dst, add(x12, v128.load(start, 384)), 384); v128.store(dst, add(y12, v128.load(start, 400)), 400);
-    v128.store(dst, add(x13, v128.load(start, 416)), 416); v128.store(dst, add(y13, v128.load(start, 432)), 432);
-    v128.store(dst, add(x14, v128.load(start, 448)), 448); v128.store(dst, add(y14, v128.load(start, 464)), 464);
-    v128.store(dst, add(x15, v128.load(start, 480)), 480); v128.store(dst, add(y15, v128.load(start, 496)), 496);
+    x0 = add(x0, v128.load(start, 0)); y0 = add(y0, v128.load(start, 16));
+    x1 = add(x1, v128.load(start, 32)); y1 = add(y1, v128.load(start, 48));
+    x2 = add(x2, v128.load(start, 64)); y2 = add(y2, v128.load(start, 80));
+    x3 = add(x3, v128.load(start, 96)); y3 = add(y3, v128.load(start, 112));
+    x4 = add(x4, v128.load(start, 128)); y4 = add(y4, v128.load(start, 144));
+    x5 = add(x5, v128.load(start, 160)); y5 = add(y5, v128.load(start, 176));
+    x6 = add(x6, v128.load(start, 192)); y6 = add(y6, v128.load(start, 208));
+    x7 = add(x7, v128.load(start, 224)); y7 = add(y7, v128.load(start, 240));
+    x8 = add(x8, v128.load(start, 256)); y8 = add(y8, v128.load(start, 272));
+    x9 = add(x9, v128.load(start, 288)); y9 = add(y9, v128.load(start, 304));
+    x10 = add(x10, v128.load(start, 320)); y10 = add(y10, v128.load(start, 336));
+    x11 = add(x11, v128.load(start, 352)); y11 = add(y11, v128.load(start, 368));
+    x12 = add(x12, v128.load(start, 384)); y12 = add(y12, v128.load(start, 400));
+    x13 = add(x13, v128.load(start, 416)); y13 = add(y13, v128.load(start, 432));
+    x14 = add(x14, v128.load(start, 448)); y14 = add(y14, v128.load(start, 464));
+    x15 = add(x15, v128.load(start, 480)); y15 = add(y15, v128.load(start, 496));
+
+    // All loads come before the first store: an engine that pairs operations may not move a load over a store.
+    v128.store(dst, x0, 0); v128.store(dst, y0, 16);
+    v128.store(dst, x1, 32); v128.store(dst, y1, 48);
+    v128.store(dst, x2, 64); v128.store(dst, y2, 80);
+    v128.store(dst, x3, 96); v128.store(dst, y3, 112);
+    v128.store(dst, x4, 128); v128.store(dst, y4, 144);
+    v128.store(dst, x5, 160); v128.store(dst, y5, 176);
+    v128.store(dst, x6, 192); v128.store(dst, y6, 208);
+    v128.store(dst, x7, 224); v128.store(dst, y7, 240);
+    v128.store(dst, x8, 256); v128.store(dst, y8, 272);
+    v128.store(dst, x9, 288); v128.store(dst, y9, 304);
+    v128.store(dst, x10, 320); v128.store(dst, y10, 336);
+    v128.store(dst, x11, 352); v128.store(dst, y11, 368);
+    v128.store(dst, x12, 384); v128.store(dst, y12, 400);
+    v128.store(dst, x13, 416); v128.store(dst, y13, 432);
+    v128.store(dst, x14, 448); v128.store(dst, y14, 464);
+    v128.store(dst, x15, 480); v128.store(dst, y15, 496);
 
     v128.store(start, i32x4.add(v128.load(start, 384), i32x4.splat(8)), 384);
     v128.store(start, i32x4.add(v128.load(start, 400), i32x4.splat(8)), 400);
@@ -188,7 +206,7 @@ export function prg(
   for (; n > 0; n -= 4096) {
     const count = min(n, 4096);
     nextGroups(raw, start, (count * bits + 4095) >> 12, swizzle);
-    unpackValues(dst, raw, bits, count);
+    unpack(dst, raw, bits, count);
     dst += 4 * 4096;
   }
 }

@@ -1,5 +1,4 @@
-import { pack, takeUnpacked } from "./pack";
-import { chunk, nextValues, rawBytes } from "./harmonic";
+import { chunk, nextValues, packLessNext, rawBytes, spareBytes } from "./harmonic";
 import { nextGroups, prepare, startBytes } from "./prg";
 import { cosSin64 } from "./turns";
 
@@ -7,9 +6,9 @@ import { cosSin64 } from "./turns";
  * Row gates. A vector holds (cosine, sine) of one harmonic; four chains z_1 … z_4 each turn by z_4, which keeps errors small and the
  * multipliers busy. Corrections of up to 32 bits pass through a window as in harmonic.ts; wider ones are read six bytes at a time.
  *
- *   scratch:  start state | raw PRG words | chains z_1 … z_4 | window …
+ *   scratch:  start state | raw PRG words | part of their values | chains z_1 … z_4 | window …
  */
-const chainsAt: usize = startBytes + rawBytes;
+const chainsAt: usize = startBytes + rawBytes + spareBytes;
 const windowAt: usize = chainsAt + 64;
 /** PRG bytes made at once for wide words: 2048 values of six bytes, 24 groups. */
 const wideGroups: i32 = 24;
@@ -90,9 +89,7 @@ export function dealHarmonicRow(
     while (filled - done >= chunk || (i + 1 == last && done < filled)) {
       const count = min(chunk, filled - done);
       const from = window + 4 * done;
-      nextGroups(raw, start, (count * w + 4095) >> 12, swizzle);
-      takeUnpacked(from, raw, w, count);
-      pack(packed, from, w, count);
+      packLessNext(packed, from, start, raw, w, count, swizzle);
       packed += (count >> 7) * w * 16;
       done += count;
     }

@@ -51,12 +51,14 @@ export const channelLayout = (g: BoundGate<AffineAttrs>): { channels: number; in
   return v ? channelsOf(g.ins[0].shape, g.attrs.axis, v.length) : { channels: 1, inner: 1 };
 };
 
-/** y = (x·mul + add)/2^s in Z_2^bits. Local. */
+/** y = (x·mul + add)/2^s in Z_2^bits; from a ring of more than 32 bits (64-bit words, as wide row gates give them) only x/2^s. Local. */
 export const truncate: Gate<TruncateAttrs, Vectors> = {
   name: 'truncate',
   shapes: (_, [x]) => [x],
   cost(g) {
     check(g);
+    const { mul, add, bits } = g.attrs;
+    if (g.ins[0].bits > 32 && (mul || add || bits > 32)) throw new ProgramError(`truncate ${g.id}: a ${g.ins[0].bits}-bit ring is cut to 32 bits or less, and only divided`);
     return free;
   },
   load: vectors,
@@ -64,6 +66,7 @@ export const truncate: Gate<TruncateAttrs, Vectors> = {
     const { channels, inner } = channelLayout(g);
     const { s, bits } = g.attrs;
     const [x, y] = [g.ins[0], g.outs[0]];
+    if (x.bits > 32) return p.k.truncate64(y.at, x.at, x.bits, s, bits, p.index, x.size);
     p.k.truncate(y.at, x.at, g.loaded.mul, g.loaded.add, channels, inner, 0, 0, x.bits, s, bits, p.index, x.size);
   },
   plain: (a, [x]) => [affinePlain(a, x).map((v) => v / 2 ** a.s)],
@@ -82,6 +85,7 @@ export const extend: Gate<ExtendAttrs, Vectors> = {
   cost(g) {
     check(g);
     const { bits } = g.attrs;
+    if (g.ins[0].bits > 32) throw new ProgramError(`extend ${g.id}: truncate the ${g.ins[0].bits}-bit ring first`);
     if (bits < 3 || bits > 30) throw new ProgramError(`extend ${g.id}: from ${bits} bits; 3 to 30 are possible`);
     const n = g.ins[0].size;
     return { ...free, rounds: 1, openedBytes: packedBytes(bits, n), correctionBytes: 2 * packedBytes(32 - bits, n) };

@@ -2,9 +2,11 @@
 import { plainKernels } from '../ring/kernels/plain.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
+import { Ledger, ledgered } from '../runtime/ledger.ts';
 import { LocalCluster, type LocalOptions, type Revealed, random } from '../runtime/local.ts';
 import { loadModel, type WeightSource } from '../runtime/model.ts';
 import type { Json, Params, Program, TensorDecl } from '../program/program.ts';
+import { stream } from './gate.ts';
 
 export type Weights = Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Int32Array }>>;
 
@@ -21,6 +23,12 @@ export class Case {
   readonly inputs: Program['inputs'][number][] = [];
   readonly gates: Program['gates'][number][] = [];
   readonly outputs: Program['outputs'][number][] = [];
+
+  /** Off where a value is meant to leave a gate's range. */
+  checkPlain = true;
+  /** Overrides the gates' stated error. */
+  error?: number;
+  wrapKernels = (k: Kernels): Kernels => k;
 
   constructor(readonly weights: Weights = {}, readonly privateWeights = false) {}
 
@@ -45,8 +53,8 @@ export class Case {
   program(params: Record<string, { min: number; max: number }> = {}): Program {
     return { format: 'subrosa-program/1', name: 'case', weights: this.privateWeights ? 'private' : 'public', weightsHash: '', params, tensors: this.tensors, inputs: this.inputs, outputs: this.outputs, gates: this.gates };
   }
-  cluster(program = this.program()): LocalCluster {
-    const [k0, k1, kd] = threeKernels();
+  cluster(program = this.program(), ledgers?: readonly Ledger[]): LocalCluster {
+    const [k0, k1, kd] = threeKernels().map((k, i) => this.wrapKernels(ledgers ? ledgered(k, ledgers[i]) : k));
     const masks = new Map<string, Int32Array>();
     const mask = (party: 0 | 1, name: string): Int32Array => {
       const key = `${party}${name}`;
@@ -64,12 +72,60 @@ export class Case {
     };
     return new LocalCluster({ p0: loadModel(program, 'p0', k0, source), p1: loadModel(program, 'p1', k1, source), dealer: loadModel(program, 'dealer', kd, source) });
   }
+  /**
+   * Runs the program and holds it to every promise a gate makes: each message and each block of corrections has the bytes of the
+   * costs, no mask word is drawn twice, no gate opens more bits than it has drawn masks for, and every gate's output is its `plain`
+   * of its inputs, within its error.
+   */
   run(inputs: readonly ArrayLike<number>[], options: LocalOptions = {}, params: Params = {}): Revealed[] {
+    const ledgers = ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, masksOpenings));
+    const cluster = this.cluster(this.program(), ledgers);
+    const { binding } = cluster.prepare(params).p0;
     const named = Object.fromEntries(this.inputs.map((i, j) => [i.name, inputs[j]]));
-    const out = this.cluster().run(params, named, options);
+    const transcript = options.transcript ?? { p0: [], p1: [], dealer: [] };
+    const values = new Map<number, Float64Array>(this.inputs.map((i, j) => [i.tensor, Float64Array.from(inputs[j])]));
+    const onGate = (id: number, reveal: (t: number) => Float64Array): void => {
+      const { node, def } = binding.gates[id];
+      for (const o of node.outs) values.set(o.id, reveal(o.id));
+      const ins = node.ins.map((t) => ({ shape: t.shape, data: values.get(t.id)!, bits: t.bits }));
+      const plain = def.plain(node.attrs, ins, { words: (name) => this.weights[name] }, node.outs);
+      for (const [i, o] of node.outs.entries()) compare(`${node.gate} ${id}`, values.get(o.id)!, plain[i], o.kind === 'wire' ? 32 : o.bits, this.error ?? def.error?.(node.attrs) ?? 0);
+    };
+    const out = cluster.run(params, named, { ...options, transcript, onGate: this.checkPlain ? onGate : undefined });
+    for (const p of ['p0', 'p1'] as const) {
+      const sent = transcript[p].slice(-binding.rounds).reduce((s, m) => s + m.length, 0);
+      const said = binding.gates.reduce((s, g) => s + g.cost.openedBytes, 0);
+      if (sent !== said) throw new Error(`${p} sends ${sent} bytes, the costs say ${said}`);
+    }
+    const dealt = transcript.dealer.slice(transcript.dealer.length - binding.blocks.length).reduce((s, m) => s + m.length, 0);
+    const said = binding.gates.reduce((s, g) => s + g.cost.correctionBytes, 0);
+    if (dealt !== said) throw new Error(`the dealer sends ${dealt} bytes, the costs say ${said}`);
+    for (const ledger of ledgers.slice(0, 2))
+      for (const g of binding.gates) {
+        // A last block of 128 values may be padded, and padding is zero on both sides.
+        const masked = ledger.maskBits(options.step ?? 0, g.node.id);
+        if (g.cost.openedBytes > 0 && masked === 0) throw new Error(`${ledger.role} opens ${g.node.gate} ${g.node.id} without a mask`);
+      }
     return this.outputs.map((o) => out[o.name]);
+  }
+}
+
+/** Streams whose words hide openings: see `stream` in gate.ts. */
+export const masksOpenings = (s: number): boolean => s < stream.correction;
+
+/** Values of a gate against its meaning, in the ring: the nearest representatives of the difference mod 2^bits. */
+function compare(gate: string, got: Float64Array, plain: Float64Array, bits: number, error: number): void {
+  if (got.length !== plain.length) throw new Error(`${gate}: ${got.length} values, plain has ${plain.length}`);
+  for (let i = 0; i < got.length; i++) {
+    if (Math.abs(plain[i]) >= 2 ** 53) continue; // a test with big integers looks at these
+    const d = got[i] - plain[i];
+    const off = d - Math.round(d / 2 ** bits) * 2 ** bits;
+    if (!(Math.abs(off) <= error)) throw new Error(`${gate}: value ${i} is ${got[i]}, plain says ${plain[i]}: off by ${off}, more than ${error}`);
   }
 }
 
 /** Random integers of |v| < bound. */
 export const integers = (n: number, bound: number): number[] => Array.from(new Uint32Array(random(4 * n).buffer), (w) => Math.floor(((w / 2 ** 32) * 2 - 1) * bound));
+
+/** The representative of a big integer mod 2^bits nearest to zero. */
+export const wrap = (v: bigint, bits = 32): number => Number(BigInt.asIntN(bits, v));

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
-import { Case, integers } from './gate.case.ts';
+import { Case, integers, wrap } from './gate.case.ts';
 
-const wrap = (v: bigint): number => Number(BigInt.asIntN(32, v));
 
 test.each([1, 5, 130, 4097])('mul of %i opened values is exact modulo 2^32', (n) => {
   const c = new Case();

@@ -3,6 +3,7 @@
  *
  * Here, and only here, shares of both parties can be added up: the wire protocol of a party has no message that reveals one.
  */
+import type { BoundTensor } from '../gates/gate.ts';
 import type { Params, Program } from '../program/program.ts';
 import type { Kernels, Ptr } from '../ring/kernels/kernels.ts';
 import { DealerStep } from './dealer.ts';
@@ -28,7 +29,7 @@ export interface LocalOptions {
   readonly keys?: readonly [Uint8Array, Uint8Array, Uint8Array];
   readonly transcript?: Transcript;
   readonly profiles?: { p0: Profile; p1: Profile; dealer: Profile };
-  /** Called as soon as a gate has run on both parties, while its tensors are still in memory. */
+  /** Called when a gate has run on both parties; `reveal` gives the values of its outputs. */
   readonly onGate?: (gate: number, reveal: (tensor: number) => Float64Array) => void;
 }
 
@@ -76,7 +77,7 @@ export class LocalCluster {
       options.transcript?.dealer.push(block.bytes.slice());
       return true;
     };
-    if (options.onGate) for (const [i, p] of parties.entries()) p.onGate = (gate) => i === 1 && options.onGate!(gate, (t) => this.reveal(params, t));
+    if (options.onGate) this.watch(parties, options.onGate);
     for (;;) {
       const a = parties[0].advance();
       let b = parties[1].advance();
@@ -97,17 +98,43 @@ export class LocalCluster {
     return Object.fromEntries(this.program.outputs.map((o) => [o.name, { shape: p0.binding.tensors[o.tensor].shape, data: this.reveal(params, o.tensor) }]));
   }
 
+  /** P0 runs ahead of P1 and reuses memory, so its words of a gate's outputs are kept until P1 has run the gate too. */
+  private watch(parties: readonly [PartyStep, PartyStep], onGate: NonNullable<LocalOptions['onGate']>): void {
+    const [p0, p1] = parties.map((p) => p.prepared);
+    const kept = new Map<number, Words>();
+    parties[0].onGate = (gate) => {
+      for (const o of p0.gates[gate].outs) kept.set(o.id, wordsOf(p0, o.id));
+    };
+    parties[1].onGate = (gate) => {
+      onGate(gate, (t) => combine(p0.binding.tensors[t], kept.get(t)!, wordsOf(p1, t)));
+      for (const o of p0.gates[gate].outs) kept.delete(o.id);
+    };
+  }
+
   /** The value of a tensor that is in both parties' memory, as signed integers at its scale. */
   private reveal(params: Params, tensor: number): Float64Array {
     const { p0, p1 } = this.prepare(params);
-    const a = p0.binding.tensors[tensor];
-    const b = p1.binding.tensors[tensor];
-    const words = (k: Kernels, at: Ptr) => k.u32.subarray(at / 4, at / 4 + a.size);
-    const [u, v] = a.kind === 'wire' ? [words(p0.model.k, a.rho), words(p1.model.k, b.rho)] : [words(p0.model.k, a.at), words(p1.model.k, b.at)];
-    const X = a.kind === 'wire' ? words(p0.model.k, a.at) : undefined;
-    const bits = a.kind === 'wire' ? 32 : a.bits;
-    return Float64Array.from(u, (x, i) => signed((x + v[i] + (X ? X[i] : 0)) % 2 ** bits, bits));
+    return combine(p0.binding.tensors[tensor], wordsOf(p0, tensor), wordsOf(p1, tensor));
   }
+}
+
+/** A copy of a party's words of a tensor; X as well for a wire. */
+interface Words {
+  readonly own: Uint32Array | BigUint64Array;
+  readonly X?: Uint32Array;
+}
+
+function wordsOf({ binding, model: { k } }: Prepared, tensor: number): Words {
+  const t = binding.tensors[tensor];
+  const words = (at: Ptr): Uint32Array => k.u32.slice(at / 4, at / 4 + t.size);
+  if (t.kind === 'wire') return { own: words(t.rho), X: words(t.at) };
+  return { own: t.bits > 32 ? new BigUint64Array(k.u8.slice(t.at, t.at + 8 * t.size).buffer) : words(t.at) };
+}
+
+function combine(t: BoundTensor, a: Words, b: Words): Float64Array {
+  if (a.own instanceof BigUint64Array) return Float64Array.from(a.own, (v, i) => Number(BigInt.asIntN(t.bits, v + (b.own[i] as bigint))));
+  const bits = t.kind === 'wire' ? 32 : t.bits;
+  return Float64Array.from(a.own, (v, i) => signed((v + (b.own[i] as number) + (a.X ? a.X[i] : 0)) % 2 ** bits, bits));
 }
 
 /** The representative of v mod 2^bits nearest to zero. */

@@ -78,7 +78,11 @@ class Lifetimes {
       taken.push(this.places[t.id][slot]);
     }
     this.memory.set(t.id, taken);
-    if (this.uses[t.id] === 0) this.drop(t.id);
+  }
+
+  /** What nobody uses is given back, once its maker has run: until then it is written to like any other. */
+  settle(t: BoundTensor): void {
+    if (this.uses[this.root[t.id]] === 0) this.drop(this.root[t.id]);
   }
 
   alias(out: BoundTensor, from: BoundTensor): void {
@@ -106,6 +110,7 @@ export function planParty(b: Binding, index: 0 | 1, loaded: readonly unknown[]):
   const lifetimes = new Lifetimes(b, allocator, tensors, () => true);
   const running = new Map<number, { part: Generator<unknown, void, void>; words: number[]; temps: number[] }>();
   for (const i of b.program.inputs) lifetimes.place(b.tensors[i.tensor], ['at']);
+  for (const i of b.program.inputs) lifetimes.settle(b.tensors[i.tensor]);
   for (const { gate, phase } of b.phases) {
     const g = b.gates[gate];
     if (phase === 0) {
@@ -128,6 +133,7 @@ export function planParty(b: Binding, index: 0 | 1, loaded: readonly unknown[]):
       for (const at of r.words) allocator.free(at);
       running.delete(gate);
       for (const t of g.node.ins) lifetimes.used(t);
+      for (const t of g.node.outs) lifetimes.settle(t);
     }
   }
   return { tensors, memory, bytes: allocator.peak };
@@ -176,6 +182,7 @@ export function planDealer(b: Binding, loaded: readonly unknown[]): Plan {
     g.def.dealer?.(ctx, { ...g.node, loaded: loaded[id] });
     for (const at of temps) allocator.free(at);
     for (const t of g.node.ins) if (t.kind === 'wire') lifetimes.used(t);
+    for (const t of g.node.outs) if (t.kind === 'wire') lifetimes.settle(t);
   }
   return { tensors, memory, bytes: allocator.peak };
 }

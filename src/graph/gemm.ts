@@ -3,6 +3,7 @@
  * Both give the product to float accuracy; their last bits may differ.
  */
 import { gemmScratch, type Kernels, panelWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { firstFree } from '../ring/kernels/memory.ts';
 import type { Tensor } from './graph.ts';
 
 interface Lent {
@@ -18,7 +19,7 @@ let lent: Lent | undefined;
 const constants = new WeakSet<Tensor>();
 
 /** Lends `bytes` of the kernels' memory from `base` (a multiple of 16) for products and packed weights. */
-export function useKernels(kernels: Kernels | undefined, base: Ptr = 16, bytes: number = kernels ? kernels.u8.length - base : 0): void {
+export function useKernels(kernels: Kernels | undefined, base: Ptr = firstFree, bytes: number = kernels ? kernels.u8.length - base : 0): void {
   lent = kernels ? { kernels, base, bytes, top: base, packed: new WeakMap() } : undefined;
 }
 

@@ -3,16 +3,19 @@ import type { Tensor } from '../graph.ts';
 import { alloc, around, axisOf, type Family, fail, floatAttr, floats, type Inputs, intAttr, need, type OpFn } from './common.ts';
 import { sizeOf } from '../graph.ts';
 
-/** Rows of `width` values, each made mean 0 (unless rms) and variance 1; then scale and bias, found by position. */
-function normalise(x: Float32Array, y: Float32Array, width: number, epsilon: number, rms: boolean, scale: (row: number, i: number) => number, bias: (row: number, i: number) => number): void {
-  for (let at = 0, row = 0; at < x.length; at += width, row++) {
+/** Rows of `width` values, each made mean 0 (unless rms) and variance 1. */
+function normalise(x: Float32Array, y: Float32Array, width: number, epsilon: number, rms: boolean): void {
+  for (let at = 0; at < x.length; at += width) {
     let sum = 0;
     if (!rms) for (let i = 0; i < width; i++) sum += x[at + i];
     const mean = sum / width;
     let square = 0;
-    for (let i = 0; i < width; i++) square += (x[at + i] - mean) ** 2;
+    for (let i = 0; i < width; i++) {
+      const d = x[at + i] - mean;
+      square += d * d;
+    }
     const inverse = 1 / Math.sqrt(square / width + epsilon);
-    for (let i = 0; i < width; i++) y[at + i] = (x[at + i] - mean) * inverse * scale(row, i) + bias(row, i);
+    for (let i = 0; i < width; i++) y[at + i] = (x[at + i] - mean) * inverse;
   }
 }
 
@@ -28,7 +31,12 @@ const layer =
     for (const p of [scale, bias]) if (p && p.length !== width && p.length !== 1) fail(`scale or bias has ${p.length} values, expected ${width}`);
     const [s, b] = [scale.length === 1 ? 0 : 1, bias?.length === 1 ? 0 : 1];
     const y = alloc('f32', t.shape);
-    if (width > 0) normalise(floats(t), floats(y), width, floatAttr(node, 'epsilon', 1e-5), rms, (_, i) => scale[i * s], bias ? (_, i) => bias[i * b] : () => 0);
+    const out = floats(y);
+    if (width > 0) normalise(floats(t), out, width, floatAttr(node, 'epsilon', 1e-5), rms);
+    for (let at = 0; at < out.length; at += width) {
+      if (bias) for (let i = 0; i < width; i++) out[at + i] = out[at + i] * scale[i * s] + bias[i * b];
+      else for (let i = 0; i < width; i++) out[at + i] *= scale[i * s];
+    }
     return [y];
   };
 
@@ -41,13 +49,15 @@ function grouped(x: Inputs, groups: number, epsilon: number): Tensor[] {
   const [scale, bias] = [floats(need(x, 1)), floats(need(x, 2))];
   const [, , inner] = around(t.shape, 1);
   const per = channels / groups;
-  const pick = (p: Float32Array): ((row: number, i: number) => number) => {
-    if (p.length === channels) return (row, i) => p[(row % groups) * per + Math.floor(i / inner)];
-    if (p.length === groups) return (row) => p[row % groups];
-    return fail(`scale or bias has ${p.length} values for ${channels} channels`);
-  };
+  for (const p of [scale, bias]) if (p.length !== channels && p.length !== groups) fail(`scale or bias has ${p.length} values for ${channels} channels`);
+  const of = (p: Float32Array, c: number): number => p[p.length === channels ? c : Math.floor(c / per)];
   const y = alloc('f32', t.shape);
-  if (n * per * inner > 0) normalise(floats(t), floats(y), per * inner, epsilon, false, pick(scale), pick(bias));
+  const out = floats(y);
+  if (n * per * inner > 0) normalise(floats(t), out, per * inner, epsilon, false);
+  for (let plane = 0; plane < n * channels; plane++) {
+    const [g, h] = [of(scale, plane % channels), of(bias, plane % channels)];
+    for (let i = plane * inner; i < (plane + 1) * inner; i++) out[i] = out[i] * g + h;
+  }
   return [y];
 }
 

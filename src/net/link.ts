@@ -22,7 +22,7 @@ export interface Link {
 
   /**
    * Queues a frame. Without `released` the payload is copied before the call returns. With it, long payloads are sent from where
-   * they lie: leave them untouched until `released` is called (once, also when the link closes first).
+   * they lie: leave them untouched until `released` is called (once, perhaps before `send` returns, also when the link closes first).
    * Returns false when more than the high-water mark is queued: wait for `onDrain` before sending bulk data.
    * On a closed link it does nothing: the owner has heard, or is about to hear, `onClose`.
    */

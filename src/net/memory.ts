@@ -39,6 +39,8 @@ class MemoryLink implements Link {
   #paused = false;
   #full = false;
   #closed = false;
+  #peerLeft = false;
+  #delivering = false;
   #timer: NodeJS.Timeout | undefined;
   #awaitingSince = 0;
 
@@ -107,8 +109,8 @@ class MemoryLink implements Link {
   }
 
   #leave(): void {
-    if (this.#inbox.length > 0 && this.#onFrame !== null) setTimeout(() => this.#leave(), 0);
-    else this.#end();
+    this.#peerLeft = true;
+    if (this.#inbox.length === 0 && !this.#delivering) this.#end();
   }
 
   #end(error?: LinkError): void {
@@ -144,6 +146,7 @@ class MemoryLink implements Link {
   #deliver(): void {
     const { highWater } = this.#limits;
     let next = 0;
+    this.#delivering = true;
     const frames = this.#inbox;
     this.#inbox = [];
     while (next < frames.length && !this.#paused && !this.#closed) {
@@ -160,11 +163,13 @@ class MemoryLink implements Link {
       }
       this.onFrame(frame);
     }
+    this.#delivering = false;
     if (next < frames.length && !this.#closed) this.#inbox = [...frames.slice(next), ...this.#inbox];
     if (this.other.#full && this.#inboxBytes <= highWater / 2) {
       this.other.#full = false;
       if (!this.other.#closed) this.other.onDrain();
     }
+    if (this.#peerLeft && this.#inbox.length === 0) this.#end();
     this.#schedule();
   }
 }

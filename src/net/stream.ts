@@ -34,6 +34,8 @@ export interface Pipe {
 
 const nothing = new Uint8Array(0);
 const ignore = (): void => {};
+/** Bytes kept while paused before the peer is slowed down. */
+const holdLimit = 1 << 16;
 
 export class StreamLink implements Link {
   readonly peer: string;
@@ -47,6 +49,7 @@ export class StreamLink implements Link {
   readonly #reader: FrameReader;
   readonly #writer: FrameWriter;
   readonly #timer: NodeJS.Timeout;
+  readonly #period: number;
   #onFrame: ((frame: Frame) => void) | null = null;
   #onClose: ((error?: LinkError) => void) | null = null;
   #end: { error: LinkError | undefined } | null = null;
@@ -54,11 +57,13 @@ export class StreamLink implements Link {
   #paused = false;
   #pipePaused = false;
   #held: Uint8Array = nothing;
+  #lateEnd: { error: LinkError | undefined } | null = null;
   #resuming = false;
   #full = false;
   #awaiting = false;
   #lastSign = performance.now();
   #lastFrame = this.#lastSign;
+  #lastWatch = this.#lastSign;
   #pinged = false;
   #open = true;
   #leaving = false;
@@ -74,7 +79,8 @@ export class StreamLink implements Link {
       () => this.#written(),
     );
     const { silenceTimeout, stallTimeout } = this.#limits;
-    this.#timer = setInterval(() => this.#watch(), Math.max(1, Math.min(silenceTimeout, stallTimeout || silenceTimeout) / 8));
+    this.#period = Math.max(1, Math.min(silenceTimeout, stallTimeout || silenceTimeout) / 8);
+    this.#timer = setInterval(() => this.#watch(), this.#period);
     this.#timer.unref();
   }
 
@@ -172,13 +178,18 @@ export class StreamLink implements Link {
       const used = this.#read(chunk, end);
       if (used < end) this.#hold(chunk, used, end);
     }
-    if (!this.#reader.stopped) return true;
+    // Reading on for a while lets a link that is paused, or has no owner yet, see its end.
+    if (this.#held.length < holdLimit) return true;
     this.#pipePaused = true;
     return false;
   }
 
-  /** The stream ended, or failed for the reason given. */
+  /** The stream ended, or failed for the reason given. What came before is delivered first. */
   ended(error?: LinkError): void {
+    if (this.#held.length > 0) {
+      this.#lateEnd ??= { error };
+      return;
+    }
     const verdict = this.#verdict;
     if (verdict === 'auth') {
       this.#closed(new LinkError('auth', this.peer, `${this.peer} does not know this side's key: pin it there`));
@@ -237,6 +248,7 @@ export class StreamLink implements Link {
         this.#pipePaused = false;
         this.#pipe.resume();
       }
+      if (this.#lateEnd !== null) this.ended(this.#lateEnd.error);
       return;
     }
     if (this.#resuming) return;
@@ -268,9 +280,16 @@ export class StreamLink implements Link {
   }
 
   #watch(): void {
-    if (!this.#awaiting || this.#paused) return;
-    const { silenceTimeout, stallTimeout } = this.#limits;
     const now = performance.now();
+    const gap = now - this.#lastWatch;
+    this.#lastWatch = now;
+    if (!this.#awaiting || this.#paused) return;
+    // While this process itself did not run (a long computation, a suspended machine), the peer's answers may lie unread.
+    if (gap > 2 * this.#period) {
+      this.#lastSign += gap;
+      this.#lastFrame += gap;
+    }
+    const { silenceTimeout, stallTimeout } = this.#limits;
     const silent = now - this.#lastSign;
     if (silent >= silenceTimeout)
       this.#fail('timeout', `${this.peer} was silent for ${seconds(silent)}: see whether it runs and can be reached`);

@@ -157,6 +157,8 @@ export interface Gate<A = any, L = any> {
 export interface Plain {
   readonly shape: readonly number[];
   readonly data: Float64Array;
+  /** The tensor's ring, where the gate's meaning depends on it (harmonic: its wrap is the period); 32 unless told. */
+  readonly bits?: number;
 }
 
 export interface PlainWeights {

@@ -40,8 +40,8 @@ export interface HarmonicAttrs {
   readonly which: readonly number[];
   /** al, per channel. */
   readonly multiplier: readonly number[];
-  /** slope·8 per channel; taken from the input truncated by `shift` bits (to scale 2^(t+u)/8), or absent. */
-  readonly slope8?: readonly number[];
+  /** Integers per channel, times the input truncated by `shift` bits: the line at scale 2^(t+u); or absent. */
+  readonly slope?: readonly number[];
   readonly shift?: number;
   /** 2^(t+u)·(c_0 − centre), per channel. */
   readonly constant: readonly number[];
@@ -124,7 +124,7 @@ export const harmonic: Gate<HarmonicAttrs, Loaded> = {
     const lower = a.shift !== undefined && a.shift < 0 ? 2 ** -a.shift : 1;
     return {
       multiplier: w.keepWords(a.multiplier),
-      slope: a.slope8 ? w.keepWords(a.slope8.map((s) => s * lower)) : 0,
+      slope: a.slope ? w.keepWords(a.slope.map((s) => s * lower)) : 0,
       constant: w.role === 'p0' ? w.keepWords(a.constant) : 0,
       coef: coefficients(w, a),
     };
@@ -154,7 +154,7 @@ export const harmonic: Gate<HarmonicAttrs, Loaded> = {
     series(p, g, out, c);
   },
   plain(a, [x], _w, [out]) {
-    return [harmonicPlain(a, x.data, x.shape, out.shape, 32)];
+    return [harmonicPlain(a, x.data, x.shape, out.shape, x.bits ?? 32)];
   },
 };
 
@@ -172,13 +172,13 @@ function compact(p: PartyContext, g: Bound, n: number): Ptr {
 
 /** out = slope·x + constant at scale 2^(t+u) mod 2^w; the row gate's wide words have no line. */
 function linearPart(p: PartyContext, g: Bound, x: Ptr, out: Ptr, channels: number, inner: number, n: number): void {
-  const { slope8, shift, row, w } = g.attrs;
+  const { slope, shift, row, w } = g.attrs;
   if (row && w > 32) {
     p.k.fill(out, 0, 2 * n);
     if (g.loaded.constant) wideConstant(p, g, out, n);
     return;
   }
-  if (!slope8) {
+  if (!slope) {
     p.k.fill(out, 0, n);
     if (g.loaded.constant) p.k.affine(out, out, 0, g.loaded.constant, channels, inner, n);
     return;
@@ -249,7 +249,7 @@ export function harmonicPlain(a: HarmonicAttrs, x: Float64Array, shape: readonly
     s.a.forEach((ak, k) => {
       v += ak * Math.cos((k + 1) * theta) + s.b[k] * Math.sin((k + 1) * theta);
     });
-    const line = a.slope8 ? (a.slope8[c] * x[at]) / 2 ** a.shift! : 0;
+    const line = a.slope ? (a.slope[c] * x[at]) / 2 ** a.shift! : 0;
     return v * 2 ** (a.t + a.u) + a.constant[c] + line;
   });
 }

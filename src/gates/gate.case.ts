@@ -129,3 +129,20 @@ export const integers = (n: number, bound: number): number[] => Array.from(new U
 
 /** The representative of a big integer mod 2^bits nearest to zero. */
 export const wrap = (v: bigint, bits = 32): number => Number(BigInt.asIntN(bits, v));
+
+export type Keys = readonly [Uint8Array, Uint8Array, Uint8Array];
+
+/** Kernels whose draws are given where `value` says so: every role then sees the masks a test wants. `keys`: those of the run. */
+export const scripted =
+  (keys: Keys, value: (party: number, gate: number, stream: number, i: number) => number | undefined) =>
+  (k: Kernels): Kernels =>
+    Object.assign(Object.create(k) as Kernels, {
+      prg(dst, key, step, gate, stream, bits, first, n, scratch) {
+        k.prg(dst, key, step, gate, stream, bits, first, n, scratch);
+        const party = keys.findIndex((known) => Buffer.compare(known, k.u8.subarray(key, key + 32)) === 0);
+        for (let i = 0; i < n; i++) {
+          const v = value(party, gate, stream, first + i);
+          if (v !== undefined) k.u32[dst / 4 + i] = v;
+        }
+      },
+    } satisfies Partial<Kernels>);

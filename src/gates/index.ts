@@ -1,4 +1,5 @@
 /** Every gate, in the order one would read them. A new gate is one file and one line here. */
+import { addPrivate, constant } from './constant.ts';
 import { extend, truncate } from './extend.ts';
 import type { Gate } from './gate.ts';
 import { harmonic } from './harmonic.ts';
@@ -10,6 +11,7 @@ import { reveal } from './reveal.ts';
 
 const all: readonly Gate[] = [
   add, sub, affine, sumAxis, centre, reshape, permute, slice, concat, im2col,
+  constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
   reveal,

@@ -33,8 +33,9 @@ export interface AffineAttrs {
   readonly axis?: number;
 }
 
-/** Channels and inner size of `axis` in `shape`; a vector of the whole tensor's size is one channel per value. */
+/** Channels and inner size of `axis` in `shape`; a vector of the whole tensor's size is one channel per value, a single number serves all. */
 export function channelsOf(shape: readonly number[], axis: number | undefined, length: number): { channels: number; inner: number } {
+  if (length === 1) return { channels: 1, inner: size(shape) };
   if (length === size(shape)) return { channels: length, inner: 1 };
   const a = axis ?? shape.length - 1;
   const inner = size(shape.slice(a + 1));

@@ -1,0 +1,202 @@
+/**
+ * calibrate: ranges of every value, per tensor and per channel, from sample inputs run through the plain interpreter.
+ *
+ * Beyond minima and maxima: variances of the rows that a normalisation sees; and for every row of attention scores its log-mean-exp at
+ * temperatures 1, 2, 4 … 64, from which the softmax lowering reads how often it must square (docs/compile.md).
+ */
+import type { Graph, GraphNode, Tensor } from '../graph/graph.ts';
+import { interpret } from '../graph/interpret.ts';
+import type { Dim } from '../program/program.ts';
+
+export interface ChannelRange {
+  /** Axis the channels lie on. */
+  readonly axis: number;
+  readonly lo: Float64Array;
+  readonly hi: Float64Array;
+}
+
+export interface RowRange {
+  varianceLo: number;
+  varianceHi: number;
+  /** Largest |x − mean|, and the same uncentred. */
+  centred: number;
+}
+
+/** Temperatures 2^0 … 2^6. */
+export const temperatures = 7;
+
+export interface HeadRange {
+  lo: number;
+  hi: number;
+  /** Smallest log of the row mean of exp(score/2^j), over all rows, for j = 0 … 6. */
+  readonly logMean: number[];
+}
+
+export interface ValueRange {
+  /** Dimensions as expressions in the graph's parameters. */
+  shape: Dim[];
+  max: number;
+  channels?: ChannelRange;
+  rows?: RowRange;
+}
+
+export interface Calibration {
+  readonly values: Map<string, ValueRange>;
+  /** By the name of the Attention node. */
+  readonly heads: Map<string, HeadRange[]>;
+  samples: number;
+  /** Rows of the widest input seen: tokens, patches. */
+  rows: number;
+}
+
+const widestChannels = 16384;
+
+/** Runs `samples` through the graph. `onProgress(done, total)` may be slow inputs' only sign of life. */
+export function calibrate(graph: Graph, samples: readonly Record<string, Tensor>[], onProgress?: (done: number, total: number) => void): Calibration {
+  const cal: Calibration = { values: new Map(), heads: new Map(), samples: samples.length, rows: 0 };
+  const parameters = [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+  const normed = new Set(graph.nodes.filter((n) => /^(LayerNormalization|RMSNormalization)$/.test(n.op)).map((n) => n.inputs[0]));
+  const attention = new Set(graph.nodes.filter((n) => n.op === 'Attention').flatMap((n) => n.inputs));
+  const shapes = new Map<string, { at: number[]; shape: readonly number[] }[]>();
+  for (const [i, sample] of samples.entries()) {
+    const params = parameters.map((p) => parameterOf(graph, sample, p));
+    const held = new Map<string, Tensor>();
+    const see = (name: string, t: Tensor): void => {
+      if (t.dtype !== 'f32') return;
+      observe(cal, name, t, normed.has(name));
+      remember(shapes, name, params, t.shape);
+      if (attention.has(name)) held.set(name, t);
+    };
+    for (const [name, t] of Object.entries(sample)) see(name, t);
+    interpret(graph, sample, (name, t, node) => {
+      see(name, t);
+      if (node.op === 'Attention') observeHeads(cal, node, held);
+    });
+    cal.rows += Math.max(...Object.values(sample).map((t) => t.shape.at(-2) ?? 1));
+    onProgress?.(i + 1, samples.length);
+  }
+  for (const [name, seen] of shapes) cal.values.get(name)!.shape = symbolic(name, seen, parameters);
+  return cal;
+}
+
+function parameterOf(graph: Graph, sample: Record<string, Tensor>, parameter: string): number {
+  for (const input of graph.inputs) {
+    const axis = input.shape.indexOf(parameter);
+    if (axis >= 0 && sample[input.name]) return sample[input.name].shape[axis];
+  }
+  throw new RangeError(`calibration sample without a value for '${parameter}'`);
+}
+
+function observe(cal: Calibration, name: string, t: Tensor, normed: boolean): void {
+  let v = cal.values.get(name);
+  if (!v) {
+    v = { shape: [], max: 0 };
+    cal.values.set(name, v);
+  }
+  const axis = t.shape.length === 4 ? 1 : t.shape.length - 1;
+  const count = t.shape[axis] ?? 0;
+  const inner = t.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const data = t.data as Float32Array;
+  if (t.shape.length >= 2 && count <= widestChannels && (v.channels === undefined || v.channels.lo.length === count)) {
+    v.channels ??= { axis, lo: new Float64Array(count).fill(Infinity), hi: new Float64Array(count).fill(-Infinity) };
+    const { lo, hi } = v.channels;
+    let c = 0;
+    let left = inner;
+    for (let i = 0; i < data.length; i++) {
+      const x = data[i];
+      if (x < lo[c]) lo[c] = x;
+      if (x > hi[c]) hi[c] = x;
+      if (--left === 0) {
+        left = inner;
+        if (++c === count) c = 0;
+      }
+    }
+    for (c = 0; c < count; c++) v.max = Math.max(v.max, -lo[c], hi[c]);
+  } else for (const x of data) v.max = Math.max(v.max, Math.abs(x));
+  if (normed) observeRows(v, data, t.shape.at(-1)!);
+}
+
+function observeRows(v: ValueRange, x: Float32Array, d: number): void {
+  v.rows ??= { varianceLo: Infinity, varianceHi: 0, centred: 0 };
+  for (let r = 0; r < x.length; r += d) {
+    let sum = 0;
+    for (let i = 0; i < d; i++) sum += x[r + i];
+    const mean = sum / d;
+    let square = 0;
+    for (let i = 0; i < d; i++) {
+      const c = x[r + i] - mean;
+      square += c * c;
+      if (c > v.rows.centred) v.rows.centred = c;
+      else if (-c > v.rows.centred) v.rows.centred = -c;
+    }
+    v.rows.varianceLo = Math.min(v.rows.varianceLo, square / d);
+    v.rows.varianceHi = Math.max(v.rows.varianceHi, square / d);
+  }
+}
+
+/** Scores of one Attention node, head by head. Keys and queries are [tokens, heads·d], perhaps with a leading 1. */
+function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<string, Tensor>): void {
+  const [q, k] = node.inputs.map((name) => held.get(name)!);
+  const heads = node.attrs.heads as number;
+  const scale = node.attrs.scale as number;
+  const width = q.shape.at(-1)!;
+  const d = width / heads;
+  const n = q.shape.at(-2)!;
+  const keys = k.shape.at(-2)!;
+  const [Q, K] = [q.data as Float32Array, k.data as Float32Array];
+  let stats = cal.heads.get(node.name);
+  if (!stats) {
+    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity) }));
+    cal.heads.set(node.name, stats);
+  }
+  const row = new Float64Array(keys);
+  for (let h = 0; h < heads; h++) {
+    const s = stats[h];
+    for (let i = 0; i < n; i++) {
+      let top = -Infinity;
+      for (let j = 0; j < keys; j++) {
+        let dot = 0;
+        const a = i * width + h * d;
+        const b = j * width + h * d;
+        for (let c = 0; c < d; c++) dot += Q[a + c] * K[b + c];
+        row[j] = dot * scale;
+        if (row[j] > top) top = row[j];
+        if (row[j] < s.lo) s.lo = row[j];
+      }
+      if (top > s.hi) s.hi = top;
+      const sums = new Float64Array(temperatures);
+      for (let j = 0; j < keys; j++) {
+        let e = Math.exp((row[j] - top) / 2 ** (temperatures - 1));
+        for (let t = temperatures - 1; t >= 0; t--) {
+          sums[t] += e;
+          e *= e;
+        }
+      }
+      for (let t = 0; t < temperatures; t++) s.logMean[t] = Math.min(s.logMean[t], Math.log(sums[t] / keys) + top / 2 ** t);
+    }
+  }
+}
+
+function remember(shapes: Map<string, { at: number[]; shape: readonly number[] }[]>, name: string, at: number[], shape: readonly number[]): void {
+  const seen = shapes.get(name);
+  if (!seen) shapes.set(name, [{ at, shape }]);
+  else if (seen.length < 8 && !seen.some((s) => s.at.every((v, i) => v === at[i]))) seen.push({ at, shape });
+}
+
+/** Dimensions that stay are numbers; others must be a·p + b in one parameter, which the samples show. */
+function symbolic(name: string, seen: readonly { at: number[]; shape: readonly number[] }[], parameters: readonly string[]): Dim[] {
+  return seen[0].shape.map((d, axis) => {
+    if (seen.every((s) => s.shape[axis] === d)) return d;
+    for (const [p, parameter] of parameters.entries()) {
+      const other = seen.find((s) => s.at[p] !== seen[0].at[p]);
+      if (!other) continue;
+      const a = (other.shape[axis] - d) / (other.at[p] - seen[0].at[p]);
+      const b = d - a * seen[0].at[p];
+      if (Number.isInteger(a) && seen.every((s) => s.shape[axis] === a * s.at[p] + b)) {
+        const term = a === 1 ? parameter : `${a}*${parameter}`;
+        return b === 0 ? term : b > 0 ? `${term}+${b}` : `${term}-${-b}`;
+      }
+    }
+    throw new RangeError(`value '${name}': its dimension ${axis} does not follow from ${parameters.join(', ')}`);
+  });
+}

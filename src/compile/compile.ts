@@ -1,0 +1,68 @@
+/**
+ * compile: graph + calibration → program + integer weights.
+ *
+ * Passes before this one (import, rewrite, calibrate) work on the float graph; after it the program is checked and can be bound.
+ */
+import { type Graph, ModelError } from '../graph/graph.ts';
+import type { Program } from '../program/program.ts';
+import { Builder, type WeightTensor } from './builder.ts';
+import type { Calibration } from './calibrate.ts';
+import { lowerNode, unsupported } from './lower/index.ts';
+import { Lowering, room } from './lower/lowering.ts';
+
+export interface CompileOptions {
+  readonly weights: 'public' | 'private';
+  /** Longest input the program will serve, for each named parameter; default 128. */
+  readonly max?: Readonly<Record<string, number>>;
+}
+
+export interface Compiled {
+  readonly program: Program;
+  readonly weights: ReadonlyMap<string, WeightTensor>;
+}
+
+/** Row lengths that share one choice of fits. */
+const buckets = [8, 16, 32, 64, 128, 256, 512];
+/** Input values have at least this many bits of fraction, where their bound and the first normalisation leave room. */
+const inputBits = 18;
+
+/** Throws ModelError naming every operator that cannot run privately, at once. */
+export function compile(graph: Graph, calibration: Calibration, options: CompileOptions): Compiled {
+  const missing = unsupported(graph);
+  if (missing.length > 0) throw new ModelError(`${graph.name}: ${missing.length} operator${missing.length > 1 ? 's' : ''} cannot run privately: ${missing.join(', ')}`);
+  const parameters = [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+  const params = Object.fromEntries(parameters.map((p) => [p, { min: 1, max: options.max?.[p] ?? 128 }]));
+  const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
+  const b = new Builder(options.weights);
+  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest]);
+  for (const input of graph.inputs) {
+    const range = low.range(input.name);
+    const bound = 2 * Math.max(range.max, 2 ** -6);
+    const centring = range.rows ? Math.log2(2 * range.rows.centred * (input.shape.at(-1) as number)) : 0;
+    const f = Math.max(1, Math.min(inputBits, Math.floor(room - 1 - Math.log2(bound)), Math.floor(room - 0.5 - centring)));
+    b.layer = 'input';
+    low.defineShare(input.name, b.input(input.name, input.shape, 2 ** f, bound, input.name), f);
+    low.inputBits.set(input.name, f);
+  }
+  for (const node of graph.nodes) lowerNode(low, node);
+  for (const name of graph.outputs) {
+    b.layer = 'output';
+    const v = low.value(name);
+    const t = low.share(v);
+    const scale = t.scale as number;
+    const bits = low.revealBits(t);
+    b.outputs.push({ name, tensor: b.gate('reveal', [t], { s: 0, bits }, { kind: 'share', bits, scale, bound: t.bound, label: name, shape: t.shape })[0].id });
+  }
+  const program: Program = {
+    format: 'subrosa-program/1',
+    name: graph.name,
+    weights: options.weights,
+    weightsHash: '',
+    params,
+    tensors: b.tensors,
+    inputs: b.inputs,
+    outputs: b.outputs,
+    gates: b.gates,
+  };
+  return { program, weights: b.weights };
+}

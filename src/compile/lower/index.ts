@@ -1,0 +1,73 @@
+/** lower: graph to program, operator by operator. An operator that runs on shares is one line here. */
+import { type Graph, type GraphNode, ModelError } from '../../graph/graph.ts';
+import { functions } from '../fit/index.ts';
+import { attention } from './attention.ts';
+import { linear } from './linear.ts';
+import type { Lowering } from './lowering.ts';
+import { layerNorm } from './norm.ts';
+import { add, concat, conv, gather, reduce, reshape, scale, slice, split, transpose } from './shape.ts';
+import { smooth, type SmoothFunction } from './smooth.ts';
+
+export type Lower = (low: Lowering, node: GraphNode) => void;
+
+/** Smooth functions by operator. A new activation is one line: a float function, and the slope that leaves it bounded. */
+const activations: Readonly<Record<string, Omit<SmoothFunction, 'name'>>> = {
+  Silu: { f: functions.silu, slope: 0.5 },
+  Erf: { f: functions.erf, slope: 0 },
+  Tanh: { f: Math.tanh, slope: 0 },
+  Sigmoid: { f: functions.sigmoid, slope: 0 },
+  Exp: { f: Math.exp, slope: 0 },
+  Sin: { f: Math.sin, slope: 0 },
+  Cos: { f: Math.cos, slope: 0 },
+  Softplus: { f: functions.softplus, slope: 0.5 },
+  Mish: { f: functions.mish, slope: 0.5 },
+  Log: { f: Math.log, slope: 0, domain: [0, Infinity] },
+  Sqrt: { f: Math.sqrt, slope: 0, domain: [0, Infinity] },
+  Reciprocal: { f: (x) => 1 / x, slope: 0, domain: [0, Infinity] },
+};
+
+const registered = new Map<string, SmoothFunction>();
+/** Makes operator `op` run privately as the smooth function f of one variable. Its plain meaning must be registered with the interpreter. */
+export function registerActivation(op: string, f: (x: number) => number, options: { slope?: number; domain?: readonly [number, number] } = {}): void {
+  registered.set(op, { name: op, f, slope: options.slope ?? 0, domain: options.domain });
+}
+
+const operators: Readonly<Record<string, Lower>> = {
+  Linear: linear,
+  LayerNormalization: layerNorm,
+  Attention: attention,
+  Gelu: (low, node) => smooth(low, node, node.attrs.approximate === 'tanh' ? { name: 'geluTanh', f: functions.geluTanh, slope: 0.5 } : { name: 'gelu', f: functions.gelu, slope: 0.5 }),
+  Add: add,
+  Mul: scale,
+  Conv: conv,
+  ReduceMean: reduce,
+  ReduceSum: reduce,
+  Concat: concat,
+  Slice: slice,
+  Split: split,
+  Gather: gather,
+  Transpose: transpose,
+  Reshape: reshape,
+  Flatten: reshape,
+  Squeeze: reshape,
+  Unsqueeze: reshape,
+};
+
+export function lowerOf(op: string): Lower | undefined {
+  if (Object.hasOwn(operators, op)) return operators[op];
+  const fn = registered.get(op) ?? (Object.hasOwn(activations, op) ? { name: op.toLowerCase(), ...activations[op] } : undefined);
+  return fn && ((low, node) => smooth(low, node, fn));
+}
+
+/** Every operator of the graph that cannot run on shares, named with its node; empty when all can. */
+export const unsupported = (graph: Graph): string[] => graph.nodes.filter((n) => !lowerOf(n.op)).map((n) => `${n.name} (${n.op})`);
+
+export function lowerNode(low: Lowering, node: GraphNode): void {
+  low.b.layer = layerOf(node.name);
+  const lower = lowerOf(node.op);
+  if (!lower) throw new ModelError(`${node.name}: operator ${node.op} cannot run privately`);
+  lower(low, node);
+}
+
+/** '/encoder/layer.0/attention/query' → 'encoder.layer.0.attention' */
+const layerOf = (name: string): string => name.split('/').filter(Boolean).slice(0, -1).join('.') || name.replace(/^\//, '');

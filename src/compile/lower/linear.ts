@@ -1,0 +1,75 @@
+/**
+ * Linear: y = x·W + b, exact in the ring, at a scale per output channel as large as its range and the weights' precision allow.
+ * A normalisation's γ and β before it go into W and b; a channel order before it goes into W's rows.
+ */
+import { type GraphNode, ModelError } from '../../graph/graph.ts';
+import type { ValueRange } from '../calibrate.ts';
+import type { T } from '../builder.ts';
+import { type Lowering, room, type Val, weightBits } from './lowering.ts';
+
+/** Channels quieter than this part of the tensor get the bound of this part: their maxima are poorly known. */
+const quietest = 0.02;
+/** Margin over calibrated channel maxima. */
+const margin = 4;
+
+/** Powers of two such that |value|·scale stays below 2^30 with margin, per channel. */
+export function channelScales(range: ValueRange, channels: number, most: number): number[] {
+  const { lo, hi } = range.channels ?? { lo: new Float64Array(channels).fill(-range.max), hi: new Float64Array(channels).fill(range.max) };
+  return Array.from({ length: channels }, (_, j) => {
+    const top = margin * Math.max(-lo[j], hi[j], quietest * range.max, 2 ** -10);
+    return 2 ** Math.min(Math.floor(room - Math.log2(top)), most);
+  });
+}
+
+export function linear(low: Lowering, node: GraphNode): void {
+  const x = low.value(node.inputs[0]);
+  const W = low.constant(node.inputs[1]);
+  if (!W || W.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
+  const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
+  const [K, N] = W.shape;
+  low.define(node.outputs[0], { accumulate: (o) => product(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(node.outputs[0]), o.scale, o.order, node.outputs[0]) });
+}
+
+export interface Weights {
+  readonly K: number;
+  readonly N: number;
+  /** [K, N] */
+  readonly W: ArrayLike<number>;
+  readonly bias?: ArrayLike<number>;
+}
+
+/** x·W + b as an accumulator. `wanted`: a scale per channel to be reached by dropping whole bits; `order`: the channels' order. */
+export function product(low: Lowering, name: string, x: Val, w: Weights, range: ValueRange, wanted?: readonly number[], order?: readonly number[], label?: string): T {
+  const { K, N } = w;
+  const base = x.affine?.base ?? x;
+  const bits = low.bits(base);
+  const input = low.share(base, bits);
+  const S = input.scale as number;
+  const most = Math.floor(Math.log2(S)) + weightBits;
+  const powers = channelScales(range, N, most);
+  const scales = wanted ? wanted.map((s, j) => s * 2 ** Math.floor(Math.log2(powers[j] / s))) : powers;
+  const columns = order ?? Array.from({ length: N }, (_, j) => j);
+  const rows = base.order;
+  const data = new Int32Array(K * N);
+  const offset = new Float64Array(N);
+  for (let k = 0; k < K; k++) {
+    const source = rows ? rows[k] : k;
+    const gamma = x.affine ? x.affine.mul[source] : 1;
+    const beta = x.affine ? x.affine.add[source] : 0;
+    for (let j = 0; j < N; j++) {
+      const c = columns[j];
+      const v = w.W[source * N + c];
+      data[k * N + j] = Math.round((v * gamma * scales[c]) / S);
+      offset[j] += beta * v;
+    }
+  }
+  const biases = Int32Array.from(offset, (o, j) => Math.round((o + (w.bias ? w.bias[columns[j]] : 0)) * scales[columns[j]]));
+  const b = low.b;
+  const weight = b.weight(`${name}.weight`, [K, N], data);
+  const biasName = w.bias || x.affine ? b.weight(`${name}.bias`, [N], biases) : undefined;
+  const scale = columns.map((c) => scales[c]);
+  const uniform = scale.every((s) => s === scale[0]) ? scale[0] : scale;
+  const out = { kind: 'share' as const, bits: 32, scale: uniform, bound: 2 * Math.max(range.max, 2 ** -6), shape: [...input.shape.slice(0, -1), N], label: order ? undefined : label };
+  const attrs = { weight, bias: biasName, K, N };
+  return b.private ? b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0] : b.gate('matmulPublic', [input], attrs, out)[0];
+}

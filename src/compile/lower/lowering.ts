@@ -1,0 +1,200 @@
+/**
+ * What lowering knows of a graph value, and the forms it can be had in.
+ *
+ * A value is lowered when somebody needs it, in the form needed: a share at a power-of-two scale, a wire opened once, an accumulator
+ * with a scale per channel. Forms are made once and remembered. Operators are in the files beside this one.
+ */
+import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
+import { type Dim, ProgramError } from '../../program/program.ts';
+import { Builder, lastDim, type T } from '../builder.ts';
+import type { Calibration, ValueRange } from '../calibrate.ts';
+
+export interface RawOptions {
+  /** Wanted scale per channel of the value after the next rescale by any power of two. */
+  readonly scale?: readonly number[];
+  /** Order of the channels. */
+  readonly order?: readonly number[];
+}
+
+/** A value of the graph on shares. */
+export interface Val {
+  readonly name: string;
+  readonly shape: readonly Dim[];
+  readonly range: ValueRange;
+  /** Makes the value as an accumulator: a 32-bit share with a scale per channel, before any rescale. */
+  readonly accumulate?: (o: RawOptions) => T;
+  /** value = base·mul + add, per channel of the last axis: a normalisation's γ and β, folded by linear layers. */
+  readonly affine?: { readonly base: Val; readonly mul: Float64Array; readonly add: Float64Array; readonly names: readonly [string, string] };
+  readonly sum?: readonly [Val, Val];
+  /** The value's channels in memory, when they are not in the graph's order. */
+  order?: readonly number[];
+  raw?: T;
+  readonly shares: Map<number, T>;
+  readonly wires: Map<number, T>;
+}
+
+/** Fraction bits of activations; fewer only where a bound demands it. */
+export const activationBits = 12;
+/** Bits of a weight's fraction, at most. */
+export const weightBits = 14;
+/** Rings keep |value|·scale below 2^30: what an extension needs. */
+export const room = 30;
+
+export class Lowering {
+  readonly values = new Map<string, Val>();
+  /** Fraction bits in which the client sends an input. */
+  readonly inputBits = new Map<string, number>();
+  readonly consumers = new Map<string, GraphNode[]>();
+  private readonly streams = new Map<string, number>();
+
+  constructor(readonly graph: Graph, readonly calibration: Calibration, readonly b: Builder, readonly buckets: readonly number[]) {
+    for (const node of graph.nodes) for (const name of node.inputs) this.consumers.set(name, [...(this.consumers.get(name) ?? []), node]);
+    this.findStreams();
+  }
+
+  value(name: string): Val {
+    const v = this.values.get(name);
+    if (!v) throw new ProgramError(`'${name}' is used before it is made`);
+    return v;
+  }
+
+  constant(name: string): Tensor | undefined {
+    return this.graph.constants.get(name);
+  }
+
+  range(name: string): ValueRange {
+    const r = this.calibration.values.get(name);
+    if (!r) throw new ProgramError(`'${name}' was not seen when calibrating`);
+    return r;
+  }
+
+  define(name: string, rest: Partial<Val> = {}): Val {
+    const range = this.range(name);
+    const v: Val = { name, shape: range.shape, range, shares: new Map(), wires: new Map(), ...rest };
+    this.values.set(name, v);
+    return v;
+  }
+
+  /** A value that exists as a share at scale 2^f. */
+  defineShare(name: string, t: T, f: number): Val {
+    const v = this.define(name);
+    v.shares.set(f, t);
+    return v;
+  }
+
+  /** Bound with one bit of margin. */
+  bound(v: Val): number {
+    return 2 * Math.max(v.range.max, 2 ** -6);
+  }
+
+  /** Fraction bits this value is usually kept at: those of its residual stream, or the most its bound allows. */
+  bits(v: Val): number {
+    return this.inputBits.get(v.name) ?? this.streams.get(v.name) ?? Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v))));
+  }
+
+  /** Ring of a revealed value: what holds its bound at its scale, with a sign and a bit to spare. The scale may depend on parameters. */
+  revealBits(t: T): number {
+    const scale = t.scale as number | { dim: string };
+    return typeof scale === 'number' ? Math.min(32, Math.ceil(Math.log2(t.bound * scale)) + 2) : 32;
+  }
+
+  /** The accumulator of a value that has one and that nobody has asked for yet. */
+  accumulator(v: Val, o: RawOptions = {}): T {
+    if (v.raw) return v.raw;
+    if (!v.accumulate) throw new ProgramError(`'${v.name}' has no accumulator`);
+    v.raw = v.accumulate(o);
+    v.order = o.order;
+    return v.raw;
+  }
+
+  /** The value as a 32-bit share at scale 2^f (values with a scale of their own: within a bit below it, as its scale says). */
+  share(v: Val, f = this.bits(v)): T {
+    const known = v.shares.get(f);
+    if (known) return known;
+    const t = this.makeShare(v, f);
+    v.shares.set(f, t);
+    return t;
+  }
+
+  /** `share`, at exactly 2^f. */
+  exact(v: Val, f: number): T {
+    const t = this.share(v, f);
+    if (t.scale === 2 ** f) return t;
+    const extra = Math.max(0, Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v)) - f)));
+    const scales = typeof t.scale === 'number' ? [t.scale] : t.scale;
+    return this.b.extend(t, { s: extra, mul: scales.map((s) => Math.round(2 ** (f + extra) / s)), scale: 2 ** f, bound: this.bound(v) }).share!;
+  }
+
+  private makeShare(v: Val, f: number): T {
+    if (v.sum) return this.b.gate('add', v.sum.map((x) => this.exact(x, f)), null, { ...this.exact(v.sum[0], f), bound: this.bound(v), label: v.name })[0];
+    if (v.affine) return this.affineShare(v, f);
+    if (v.accumulate || v.raw) return this.rescaled(v, this.accumulator(v), f);
+    const [[have, t]] = [...v.shares].sort((a, b) => b[0] - a[0]);
+    if (have > f) return this.b.extend(t, { s: have - f, bound: this.bound(v), label: v.name }).share!;
+    const factor = 2 ** (f - have);
+    return this.b.map('affine', [t], { mul: [factor] }, { scale: (t.scale as number) * factor, label: v.name });
+  }
+
+  /** An accumulator with a scale per channel, to one scale 2^f: all channels lose their own number of bits in one gate. */
+  private rescaled(v: Val, raw: T, f: number): T {
+    const scales = typeof raw.scale === 'number' ? [raw.scale] : raw.scale;
+    const drops = scales.map((s) => Math.round(Math.log2(s) - f));
+    const s = Math.max(0, ...drops);
+    const exact = scales.every((x, i) => x === 2 ** (f + drops[i]));
+    const mul = drops.every((d) => d === s) ? undefined : drops.map((d) => 2 ** (s - d));
+    if (s === 0 && !mul) return raw;
+    return this.b.extend(raw, { s, mul, scale: exact ? 2 ** f : scales[0] / 2 ** drops[0], bound: this.bound(v), label: v.order ? undefined : v.name }).share!;
+  }
+
+  private affineShare(v: Val, f: number): T {
+    const { base, mul, add, names } = v.affine!;
+    const x = this.share(base, activationBits);
+    const extra = Math.max(0, Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v)) - f)));
+    const scale = 2 ** (f + extra);
+    const factors = Array.from(mul, (m) => Math.round((m * scale) / (x.scale as number)));
+    const offsets = Array.from(add, (a) => Math.round(a * scale));
+    if (!this.b.private) return this.b.extend(x, { s: extra, mul: factors, add: offsets, scale: 2 ** f, bound: this.bound(v), label: v.name }).share!;
+    const weight = this.b.weight(names[0], [factors.length], Int32Array.from(factors));
+    const bias = this.b.weight(names[1], [offsets.length], Int32Array.from(offsets));
+    const z = this.b.gate('mulPrivate', [this.wire(base, activationBits)], { weight, bias }, { ...x, scale, bound: this.bound(v), label: undefined })[0];
+    return this.b.extend(z, { s: extra, scale: 2 ** f, label: v.name }).share!;
+  }
+
+  /** The value opened under a full mask, once for all who use it. */
+  wire(v: Val, f = this.bits(v)): T {
+    let t = v.wires.get(f);
+    if (!t) {
+      t = this.b.open(this.share(v, f));
+      v.wires.set(f, t);
+    }
+    return t;
+  }
+
+  /**
+   * Values joined by additions are one stream and share one scale: the most bits that its bounds, and the centring of the normalisations
+   * that read it, leave room for.
+   */
+  private findStreams(): void {
+    const parent = new Map<string, string>();
+    const find = (x: string): string => (parent.get(x) === undefined || parent.get(x) === x ? x : find(parent.get(x)!));
+    const join = (a: string, b: string): void => void parent.set(find(a), find(b));
+    const members = new Set<string>();
+    for (const node of this.graph.nodes) {
+      if (node.op !== 'Add' || node.inputs.some((i) => this.graph.constants.has(i))) continue;
+      for (const name of [...node.inputs, node.outputs[0]]) {
+        members.add(name);
+        join(name, node.outputs[0]);
+      }
+    }
+    for (const node of this.graph.nodes) if (/^(LayerNormalization|RMSNormalization)$/.test(node.op)) members.add(node.inputs[0]);
+    const limit = new Map<string, number>();
+    for (const name of members) {
+      const r = this.range(name);
+      const root = find(name);
+      let bits = Math.min(activationBits, Math.floor(room - 1 - Math.log2(2 * Math.max(r.max, 2 ** -6))));
+      if (r.rows) bits = Math.min(bits, Math.floor(room - 0.5 - Math.log2(2 * r.rows.centred * lastDim(r))));
+      limit.set(root, Math.min(limit.get(root) ?? Infinity, bits));
+    }
+    for (const name of members) this.streams.set(name, limit.get(find(name))!);
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * Smooth functions of one variable, by harmonic gates with a range per channel.
+ *
+ * A channel's range is far narrower than its tensor's, and the number of harmonics grows with it. Each channel's calibrated ends are
+ * widened (core) and rounded up to a short list, so that few fits serve all; channels are put in an order in which equal word widths and
+ * equal K lie together, when the layers around can take their weights in that order. A guard band beyond the core is fitted loosely.
+ */
+import { type GraphNode } from '../../graph/graph.ts';
+import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
+import { ProgramError } from '../../program/program.ts';
+import { lastDim, type T } from '../builder.ts';
+import { activationBits, type Lowering, room, type Val } from './lowering.ts';
+
+export interface SmoothFunction {
+  readonly name: string;
+  readonly f: (y: number) => number;
+  /** Slope taken from the input itself: 1/2 for GELU and SiLU, which leaves an even function; 0 for bounded functions. */
+  readonly slope: number;
+  /** Where f is smooth; everywhere by default. */
+  readonly domain?: readonly [number, number];
+}
+
+/** Ends of ranges. */
+const ends = [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256];
+const core = 1.25;
+const guardRatio = 1.4;
+export const epsilon = 3e-3;
+/** Output words: most channels fit the narrowest. */
+const widths = [24, 26, 28, 30, 32];
+/** Channels a word width must have to be worth a gate of its own. */
+const fewest = 32;
+
+const roundUp = (v: number): number => ends.find((e) => e >= v) ?? v;
+
+interface Range {
+  lo: number;
+  hi: number;
+}
+
+function widened(range: Range, fn: SmoothFunction): Range {
+  if (!fn.domain) return { lo: -roundUp(Math.max(0.5, -core * range.lo)), hi: roundUp(Math.max(0.5, core * range.hi)) };
+  const slack = (core - 1) * (range.hi - range.lo) + 1e-3;
+  const [from, to] = fn.domain;
+  return { lo: Math.max(range.lo - slack, from + (range.lo - from) / 1.5), hi: Math.min(range.hi + slack, to - (to - range.hi) / 1.5) };
+}
+
+interface Channel {
+  channel: number;
+  gate: SmoothGate;
+}
+
+/** Fraction bits of the input for words of width w: the line's exactness, a period at least 6 units of al long, 12 bits of weight. */
+function inputBits(r: Range, fn: SmoothFunction, w: number): number {
+  const g = guardWidth(r.lo, r.hi, guardRatio);
+  const width = 1.1 * (r.hi - r.lo + 2 * g);
+  const line = fn.slope === 0 ? 32 : 31 + 20 - w;
+  return Math.min(24, line, Math.floor(32 - Math.log2(6 * width)), Math.floor(room - Math.log2(Math.max(-r.lo, r.hi) + g)));
+}
+
+function fit(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
+  const guard = fn.domain ? 0 : guardWidth(r.lo, r.hi, guardRatio);
+  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w });
+}
+
+/** The narrowest width whose fit needs no fewer than 10 + 10 bits. */
+function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate; bits: number } {
+  for (const w of widths) {
+    const bits = inputBits(r, fn, w);
+    const gate = fit(fn, r, bits, 32);
+    if (gate.word.need <= w && gate.t + gate.u === 20) return { w, gate, bits };
+  }
+  const bits = inputBits(r, fn, 32);
+  return { w: 32, gate: fit(fn, r, bits, 32), bits };
+}
+
+export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void {
+  const x = low.value(node.inputs[0]);
+  const channels = lastDim(x);
+  const ranges = Array.from({ length: channels }, (_, j): Range => {
+    const c = x.range.channels;
+    return widened(c && c.axis === x.shape.length - 1 ? { lo: c.lo[j], hi: c.hi[j] } : { lo: -x.range.max, hi: x.range.max }, fn);
+  });
+  const permutable = x.accumulate !== undefined && x.raw === undefined && x.shares.size === 0 && only(low, node.inputs[0]) && feedsLinear(low, node.outputs[0]);
+  const out = permutable ? byClasses(low, node, fn, x, ranges) : inPlace(low, node, fn, x, ranges);
+  const v = low.defineShare(node.outputs[0], out.t, activationBits);
+  v.order = out.order;
+}
+
+const only = (low: Lowering, name: string): boolean => low.consumers.get(name)?.length === 1 && !low.graph.outputs.includes(name);
+const feedsLinear = (low: Lowering, name: string): boolean => !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear' && n.inputs[0] === name);
+
+/** Channels sorted by word width and K: one gate a width, one strip a K. */
+function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: number[] } {
+  const chosen = ranges.map((r) => narrowest(fn, r));
+  const classOf = chosen.map((c) => c.w);
+  for (const w of widths.slice(0, -1)) {
+    const members = classOf.filter((c) => c === w).length;
+    const wider = classOf.filter((c) => c > w);
+    if (members < fewest && wider.length > 0) classOf.forEach((c, j) => c === w && (classOf[j] = Math.min(...wider)));
+  }
+  const present = [...new Set(classOf)].sort((a, b) => a - b);
+  const scale = new Array<number>(ranges.length);
+  const classes = present.map((w) => {
+    const members = ranges.flatMap((r, j) => (classOf[j] === w ? [{ r, j }] : []));
+    const bits = Math.min(...members.map(({ r }) => inputBits(r, fn, w)));
+    const list: Channel[] = members.map(({ r, j }) => ({ channel: j, gate: fit(fn, r, bits, w) }));
+    list.sort((a, b) => b.gate.fit.a.length - a.gate.fit.a.length || a.channel - b.channel);
+    for (const { channel } of list) scale[channel] = 2 ** bits;
+    return { w, bits, list };
+  });
+  const order = classes.flatMap((c) => c.list.map((m) => m.channel));
+  const raw = low.accumulator(x, { scale, order });
+  let from = 0;
+  const parts = classes.map(({ list }) => {
+    const part = gate(low, node.outputs[0], fn, raw, list, from, from + list.length);
+    from += list.length;
+    return part;
+  });
+  const t = parts.length === 1 ? parts[0] : low.b.gate('concat', parts, { axis: raw.shape.length - 1 }, { ...parts[0], shape: raw.shape, bound: Math.max(...parts.map((p) => p.bound)) })[0];
+  return { t, order };
+}
+
+/** Channels as they come, one gate for all. */
+function inPlace(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: readonly number[] } {
+  const widest = ranges.reduce((a, r) => ({ lo: Math.min(a.lo, r.lo), hi: Math.max(a.hi, r.hi) }));
+  const w = narrowest(fn, widest).w;
+  const bits = Math.min(16, inputBits(widest, fn, w));
+  const input = low.share(x, bits);
+  const ordered = x.order ?? ranges.map((_, j) => j);
+  const list = ordered.map((j) => ({ channel: j, gate: fit(fn, ranges[j], Math.log2(input.scale as number), w) }));
+  return { t: gate(low, node.outputs[0], fn, input, list, 0, list.length, true), order: x.order };
+}
+
+/** One harmonic gate over channels from … to−1 of `raw`, and the extension to a share at 2^12. */
+function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: readonly Channel[], from: number, to: number, whole = false): T {
+  const { b } = low;
+  const t = Math.min(...list.map((c) => c.gate.t));
+  const u = Math.min(...list.map((c) => c.gate.u));
+  const scale = 2 ** (t + u);
+  const w = Math.max(...list.map((c) => c.gate.word.need + t + u - c.gate.t - c.gate.u));
+  const m = Math.max(...list.map((c) => c.gate.m));
+  const series: { a: readonly number[]; b: readonly number[] }[] = [];
+  const indices = new Map<SmoothGate, number>();
+  const which = list.map(({ gate: g }) => {
+    if (!indices.has(g)) indices.set(g, series.push({ a: g.fit.a, b: g.fit.b }) - 1);
+    return indices.get(g)!;
+  });
+  const slopeBits = fn.slope === 0 ? 0 : 1;
+  const channels = to - from;
+  const F = Math.log2((Array.isArray(raw.scale) ? raw.scale[from] : raw.scale) as number);
+  const shift = F - (t + u - slopeBits);
+  if (fn.slope !== 0 && 32 - Math.max(0, shift) < w) throw new ProgramError(`${label}: words of ${w} bits and ${F} fraction bits leave the line of ${fn.name} no room`);
+  const shape = [...raw.shape.slice(0, -1), channels];
+  const bound = Math.max(...list.map((c) => c.gate.word.half)) + 2 ** -8;
+  const y = b.gate('harmonic', [raw], {
+    f: fn.name,
+    axis: raw.shape.length - 1,
+    lanes: true,
+    ...(whole ? {} : { from, to }),
+    m, t, u, w,
+    strips: strips(list.map((c) => c.gate.fit.a.length)),
+    series,
+    which,
+    multiplier: list.map((c) => c.gate.al),
+    ...(fn.slope === 0 ? {} : { slope: list.map(() => fn.slope * 2 ** slopeBits), shift }),
+    constant: list.map((c) => Math.round((c.gate.fit.c0 - c.gate.word.centre) * scale)),
+  }, { kind: 'share', bits: w, scale, bound, shape })[0];
+  const after = list.map((c) => Math.round(c.gate.word.centre * 2 ** activationBits));
+  const top = Math.max(...list.map((c) => Math.abs(c.gate.word.centre) + c.gate.word.half));
+  return b.extend(y, { s: t + u - activationBits, after, bound: top }).share!;
+}
+
+/** Runs of channels with one K, each a multiple of 4 wide: a strip goes on, with its larger K, to the next such place. */
+function strips(K: readonly number[]): { to: number; K: number }[] {
+  const out: { to: number; K: number }[] = [];
+  let at = 0;
+  while (at < K.length) {
+    let most = K[at];
+    let end = at;
+    while (end < K.length && (K[end] === most || (end - at) % 4 !== 0)) most = Math.max(most, K[end++]);
+    const last = out.at(-1);
+    if (last && last.K === most) last.to = end;
+    else out.push({ to: end, K: most });
+    at = end;
+  }
+  return out;
+}
+

@@ -1,15 +1,15 @@
 /**
  * What a round costs between real processes over mutual TLS, and what a stream of corrections costs.
  *
- *     node --import tsx bench/rounds.ts [--json] [--quick]
+ *     node --import tsx bench/rounds.ts [--json] [--quick]        (Node 24: node bench/rounds.ts)
  *
  * A round: both parties send, both wait for both. Party 0 listens, party 1 dials, as in life; "busy" has a third process computing
- * meanwhile, as the dealer does. Three arrangements:
+ * meanwhile, as the dealer does. The arrangements:
  *
- *     single   one connection; the dialing side reads by `onread`, the accepting side by 'data' events
- *     twin     two connections, each dialed by the side that reads it
- *     worker   single, but the protocol runs in a worker thread that waits in Atomics.wait, and the main thread holds the socket;
- *              it is woken by Atomics.waitAsync or by postMessage
+ *     main          protocol and socket on the main thread
+ *     events        the same, the accepting side without the shortcut of src/net/accepted.ts
+ *     worker-async  the protocol in a worker thread that waits in Atomics.wait, the socket on the main thread, woken by Atomics.waitAsync
+ *     worker-post   the same, woken by postMessage
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { cpus } from 'node:os';
@@ -17,16 +17,16 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { type Identity, type KeyKind, makeIdentity } from '../src/net/keys.ts';
 import type { Link } from '../src/net/link.ts';
-import { dial, listen } from '../src/net/tls.ts';
+import { dial, listen, type Peer } from '../src/net/tls.ts';
 
-type Arrangement = 'single' | 'twin' | 'worker-async' | 'worker-post';
+type Arrangement = 'main' | 'events' | 'worker-async' | 'worker-post';
 type Job =
   | { kind: 'rounds'; size: number; count: number; arrangement: Arrangement }
-  | { kind: 'stream'; from: 'p0' | 'p1'; size: number; count: number; inPlace: boolean };
+  | { kind: 'stream'; from: 'p0' | 'p1'; size: number; count: number; inPlace: boolean; arrangement: Arrangement };
 interface Setup {
   role: 'p0' | 'p1';
   identity: Identity;
-  peer: { name: string; spki: string };
+  peer: Peer;
 }
 /** Microseconds per round for `rounds`; seconds for `stream`. */
 interface Outcome {
@@ -39,41 +39,39 @@ const host = '127.0.0.1';
 
 // ---------------------------------------------------------------------------------------------------------------- parties
 
-/** `out` writes, `back` reads: one link, or two. */
-interface Ends {
-  out: Link;
-  back: Link;
-}
-
 async function party({ role, identity, peer }: Setup): Promise<void> {
-  const accepted: Link[] = [];
-  let arrived = (): void => {};
-  const listener = await listen({ host, port: 0, identity, peers: [peer] }, (link) => {
-    accepted.push(link);
-    arrived();
-  });
-  const ports = await ask<{ port: number }>({ port: listener.port });
-  const toPeer = { host, port: ports.port, identity, peer };
-  const next = async (): Promise<Link> => {
-    if (accepted.length === 0) await new Promise<void>((resolve) => (arrived = resolve));
-    return accepted.shift() as Link;
-  };
-  const single = role === 'p1' ? await dial(toPeer) : await next();
-  const twin = role === 'p0' ? await dial(toPeer) : await next();
+  const links = role === 'p0' ? await accepted(identity, peer) : await dialed(identity, peer);
   for (;;) {
     const job = await ask<Job | null>('ready');
     if (job === null) break;
-    const twinEnds = role === 'p0' ? { out: single, back: twin } : { out: twin, back: single };
-    const ends = job.kind === 'rounds' && job.arrangement === 'twin' ? twinEnds : { out: single, back: single };
-    const running = job.kind === 'stream' ? stream(role, single, job) : rounds(ends, job);
-    for (const link of [single, twin]) link.resume();
-    const outcome = await running;
-    await ask(outcome);
+    const link = links[job.arrangement === 'events' ? 1 : 0];
+    const running = job.kind === 'stream' ? stream(role, link, job) : rounds(link, job);
+    link.resume();
+    await ask(await running);
   }
-  single.close();
-  twin.close();
-  await listener.close();
+  for (const link of links) link.close();
   process.disconnect();
+}
+
+async function accepted(identity: Identity, peer: Peer): Promise<Link[]> {
+  const links: Promise<Link>[] = [];
+  const ports: number[] = [];
+  for (const plainReads of [false, true]) {
+    const link = new Promise<Link>((resolve) => {
+      void listen({ host, port: 0, identity, peers: [peer], plainReads }, resolve).then((listener) => {
+        ports[Number(plainReads)] = listener.port;
+        void link.then(() => listener.close());
+        if (ports[0] && ports[1]) void ask({ ports });
+      });
+    });
+    links.push(link);
+  }
+  return Promise.all(links);
+}
+
+async function dialed(identity: Identity, peer: Peer): Promise<Link[]> {
+  const { ports } = await ask<{ ports: number[] }>('dialing');
+  return Promise.all(ports.map((port) => dial({ host, port, identity, peer })));
 }
 
 /** Sends the parent a message and waits for its answer. */
@@ -84,9 +82,8 @@ function ask<T>(message: unknown): Promise<T> {
   });
 }
 
-function rounds(ends: Ends, job: Job & { kind: 'rounds' }): Promise<Outcome> {
-  if (job.arrangement === 'worker-async' || job.arrangement === 'worker-post') return roundsInWorker(ends, job);
-  const { out, back } = ends;
+function rounds(link: Link, job: Job & { kind: 'rounds' }): Promise<Outcome> {
+  if (job.arrangement === 'worker-async' || job.arrangement === 'worker-post') return roundsInWorker(link, job);
   const message = new Uint8Array(job.size).fill(7);
   const received = new Uint8Array(job.size);
   const times = new Float64Array(job.count);
@@ -94,16 +91,16 @@ function rounds(ends: Ends, job: Job & { kind: 'rounds' }): Promise<Outcome> {
   return new Promise((resolve) => {
     let done = 0;
     let start = performance.now();
-    back.frameSink = () => received;
-    back.onFrame = () => {
+    link.frameSink = () => received;
+    link.onFrame = () => {
       const now = performance.now();
       times[done++] = (now - start) * 1000;
       start = now;
-      if (done < job.count) return void out.send(16, 1, done, message);
-      back.pause(); // the peer may be in the next job already
+      if (done < job.count) return void link.send(16, 1, done, message);
+      link.pause(); // the peer may be in the next job already
       return resolve({ times: [...times], cpu: cpuSince(from) });
     };
-    out.send(16, 1, 0, message);
+    link.send(16, 1, 0, message);
   });
 }
 
@@ -111,7 +108,7 @@ function rounds(ends: Ends, job: Job & { kind: 'rounds' }): Promise<Outcome> {
 const asked = 0;
 const answered = 1;
 
-function roundsInWorker({ out, back }: Ends, { size, count, arrangement }: Job & { kind: 'rounds' }): Promise<Outcome> {
+function roundsInWorker(link: Link, { size, count, arrangement }: Job & { kind: 'rounds' }): Promise<Outcome> {
   const flags = new Int32Array(new SharedArrayBuffer(8));
   const message = new Uint8Array(new SharedArrayBuffer(size));
   const received = new Uint8Array(new SharedArrayBuffer(size));
@@ -123,16 +120,16 @@ function roundsInWorker({ out, back }: Ends, { size, count, arrangement }: Job &
   });
   const from = process.cpuUsage();
   return new Promise((resolve) => {
-    back.frameSink = () => received;
+    link.frameSink = () => received;
     let done = 0;
-    back.onFrame = () => {
-      if (++done === count) back.pause();
+    link.onFrame = () => {
+      if (++done === count) link.pause();
       Atomics.add(flags, answered, 1);
       Atomics.notify(flags, answered);
     };
     let sent = 0;
     const sendAsked = (): void => {
-      for (; sent < Atomics.load(flags, asked); sent++) out.send(16, 1, sent, message);
+      for (; sent < Atomics.load(flags, asked); sent++) link.send(16, 1, sent, message);
     };
     worker.on('message', (times: Float64Array | null) => {
       if (times === null) return sendAsked();
@@ -265,7 +262,8 @@ async function main(): Promise<void> {
   };
   if (!json) console.log(`node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${cpus().length} x ${cpus()[0]?.model}`);
 
-  for (const kind of ['p256', 'ed25519'] as const) note({ handshake: kind, ...(await handshakes(kind, quick ? 20 : 200)) });
+  for (const kind of ['p256', 'ed25519', 'p256', 'ed25519'] as const)
+    note({ handshake: kind, ...(await handshakes(kind, quick ? 20 : 200)) });
 
   const identities = [makeIdentity('p0'), makeIdentity('p1')];
   const parties = (['p0', 'p1'] as const).map((role, i) => {
@@ -277,10 +275,10 @@ async function main(): Promise<void> {
     await child.hear();
     child.tell(setup);
   }
-  const ports = await Promise.all(parties.map(({ child }) => child.hear<{ port: number }>()));
-  parties.forEach(({ child }, i) => {
-    child.tell(ports[1 - i]);
-  });
+  const ports = await parties[0].child.hear();
+  parties[0].child.tell(null);
+  await parties[1].child.hear();
+  parties[1].child.tell(ports);
   const run = async (job: Job): Promise<Outcome[]> => {
     await Promise.all(parties.map(({ child }) => child.hear()));
     for (const { child } of parties) child.tell(job);
@@ -298,7 +296,7 @@ async function main(): Promise<void> {
       [65536, 1500],
       [1 << 20, 200],
     ]) {
-      for (const arrangement of ['single', 'twin', 'worker-async', 'worker-post'] as const) {
+      for (const arrangement of ['main', 'events', 'worker-async', 'worker-post'] as const) {
         const some = quick ? count / 10 : count;
         await run({ kind: 'rounds', size, count: some / 4, arrangement });
         const [p0, p1] = await run({ kind: 'rounds', size, count: some, arrangement });
@@ -314,11 +312,15 @@ async function main(): Promise<void> {
         });
       }
     }
-    for (const from of ['p0', 'p1'] as const) {
+    for (const [read, from, arrangement] of [
+      ['dialed', 'p0', 'main'],
+      ['accepted', 'p1', 'main'],
+      ['accepted by events', 'p1', 'events'],
+    ] as const) {
       for (const inPlace of [false, true]) {
         const count = quick ? 16 : 64;
-        await run({ kind: 'stream', from, size: 1 << 24, count: 8, inPlace });
-        const outcomes = await run({ kind: 'stream', from, size: 1 << 24, count, inPlace });
+        await run({ kind: 'stream', from, size: 1 << 24, count: 8, inPlace, arrangement });
+        const outcomes = await run({ kind: 'stream', from, size: 1 << 24, count, inPlace, arrangement });
         const gigabytes = (count * 2 ** 24) / 1e9;
         const sender = outcomes[from === 'p0' ? 0 : 1];
         const reader = outcomes[from === 'p0' ? 1 : 0];
@@ -326,7 +328,7 @@ async function main(): Promise<void> {
         note({
           third,
           stream: '16 MiB',
-          read: from === 'p0' ? 'onread' : 'data',
+          read,
           send: inPlace ? 'in place' : 'copied',
           'MB/s': Math.round((gigabytes * 1000) / seconds),
           'cpu s/GB': `${(sender.cpu / gigabytes).toFixed(2)} + ${(reader.cpu / gigabytes).toFixed(2)}`,

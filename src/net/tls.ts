@@ -5,6 +5,7 @@
  * Who dials does not matter for speed (accepted.ts), unless that shortcut is missing: then the receiver of the bulk should dial, so
  * party 1 dials the dealer.
  */
+import { constants } from 'node:crypto';
 import type { AddressInfo, OnReadOpts } from 'node:net';
 import { type CommonConnectionOptions, connect, createServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { readByEvents, readByFixedBuffer } from './accepted.ts';
@@ -60,6 +61,8 @@ function secure(identity: Identity): SecureContextOptions & CommonConnectionOpti
     ciphers: 'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256',
     honorCipherOrder: true,
     ecdhCurve: 'X25519:P-256',
+    // No session is resumed: each connection proves its key anew.
+    secureOptions: constants.SSL_OP_NO_TICKET,
     // Not by chain but by key, below: both paths through this file ask `peerOf`.
     rejectUnauthorized: false,
     requestCert: true,

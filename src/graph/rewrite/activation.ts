@@ -144,3 +144,16 @@ export const softmax: Rule = (node, v) => {
   const last = axis + 1 === v.rank(x);
   return [{ op: 'Softmax', name: v.nameFor(node, 'Softmax'), inputs: [x], outputs: node.outputs, attrs: { axis: last ? -1 : axis } }];
 };
+
+/** Reshape(Softmax(Flatten(x)), shape of x) = Softmax(x) over the last axis, when rows of the flat form are x's own (softmax before opset 13). */
+export const rowSoftmax: Rule = (node, v) => {
+  if (node.op !== 'Reshape') return undefined;
+  const soft = v.maker(node.inputs[0], 'Softmax', 'LogSoftmax');
+  const flat = soft && v.maker(soft.inputs[0], 'Flatten');
+  const x = flat?.inputs[0];
+  const rank = x === undefined ? undefined : v.rank(x);
+  if (!soft || !flat || !x || !rank || soft.attrs.axis !== -1 || !v.sameShape(x, node.outputs[0])) return undefined;
+  const axis = Number(flat.attrs.axis ?? 1);
+  if ((axis < 0 ? axis + rank : axis) !== rank - 1) return undefined;
+  return [{ ...soft, inputs: [x], outputs: node.outputs }];
+};

@@ -11,6 +11,7 @@
 import { type GraphNode, ModelError, sizeOf, type Tensor, tensor } from '../graph.ts';
 import { runNode } from '../interpret.ts';
 import { withScalar } from './norm.ts';
+import { staticTarget } from './tidy.ts';
 import type { Rule, View } from './view.ts';
 
 /** Operators that only move values of their first input; the others must be constant. */
@@ -215,10 +216,3 @@ export const attention: Rule = (node, v) => {
   const to = v.add(`${name}.target`, tensor(target, [target.length], 'i64'));
   return [...made, result(out), { op: 'Reshape', name: v.fresh(`${name}.Reshape`), inputs: [out, to], outputs: node.outputs, attrs: {} }];
 };
-
-/** A Reshape target for shapes of which at most one axis varies. */
-export function staticTarget(shapes: readonly (readonly number[])[]): number[] | undefined {
-  const varying = shapes[0].map((_, i) => i).filter((i) => shapes.some((s) => s[i] !== shapes[0][i]));
-  if (varying.length > 1 || shapes[0].some((d) => d === 0)) return undefined;
-  return shapes[0].map((d, i) => (varying.includes(i) ? -1 : d));
-}

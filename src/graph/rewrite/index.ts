@@ -3,7 +3,7 @@
  * into the operators a private run has gates for. To add one: a rule in a file of its kind, and its name in a pass below.
  */
 import type { Graph } from '../graph.ts';
-import { activations, mish, softmax } from './activation.ts';
+import { activations, mish, rowSoftmax, softmax } from './activation.ts';
 import { attention } from './attention.ts';
 import { addToLinear, batchNorm, gemmToLinear, matmulToLinear, scaleConv, scaleLinear } from './linear.ts';
 import { layerNorm, normScale, rmsNorm, sumToMean } from './norm.ts';
@@ -13,11 +13,11 @@ import { type Pass, View } from './view.ts';
 export const passes: readonly Pass[] = [
   { name: 'constants', rules: [foldShapes, foldSizes, foldConstants, staticReshape, dropNoOps, shareCommon()] },
   { name: 'norms', rules: [sumToMean, rmsNorm, layerNorm, normScale] },
-  { name: 'activations', rules: [activations, mish, softmax] },
+  { name: 'activations', rules: [activations, mish, softmax, rowSoftmax] },
   { name: 'linear', rules: [matmulToLinear, gemmToLinear, addToLinear] },
   { name: 'attention', rules: [attention] },
   { name: 'scales', rules: [batchNorm, scaleConv, scaleLinear, addToLinear] },
-  { name: 'shapes', rules: [mergeTransposes, mergeReshapes, dropNoOps, foldConstants] },
+  { name: 'shapes', rules: [mergeTransposes, mergeReshapes, dropNoOps, foldConstants, shareCommon()] },
 ];
 
 /** The rewritten graph; `listener` hears each pass and how many rules matched. Throws ModelError when the graph cannot run at all. */

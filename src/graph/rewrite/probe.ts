@@ -1,7 +1,8 @@
 /**
  * Shapes and types of every value, found by running the graph on zeros: the interpreter is the one place that knows them. A graph
  * with public parameters (sequence length …) runs at two settings; a dimension that differs between them is not static. Large
- * products are not computed, only given their shape: no shape depends on their values.
+ * products are not computed, only given their shape. Where a shape depends on the data itself (a Reshape to a target that was an
+ * input), nothing is claimed of it, nor of what follows.
  */
 import { type DType, type Graph, type GraphNode, ModelError, type Tensor } from '../graph.ts';
 import { runNode } from '../interpret.ts';
@@ -42,19 +43,46 @@ export function probe(graph: Graph): Map<string, Fact> {
 function merge(runs: readonly Map<string, Tensor>[]): Map<string, Fact> {
   const facts = new Map<string, Fact>();
   for (const [name, t] of runs[0]) {
-    const seen = runs.map((r) => r.get(name) ?? t);
+    const seen = runs.map((r) => r.get(name)).filter((s) => s !== undefined);
+    if (seen.length < runs.length) continue;
     const short = t.dtype === 'i64' && seen.every((s) => s.data.length <= 16);
     facts.set(name, { dtype: t.dtype, shapes: seen.map((s) => s.shape), ints: short ? seen.map((s) => Array.from(s.data)) : undefined });
   }
   return facts;
 }
 
+/** Inputs whose values decide the shape of the output. */
+const deciding: Readonly<Record<string, readonly number[]>> = {
+  Reshape: [1], Expand: [1], Range: [0, 1, 2], ConstantOfShape: [0], Slice: [1, 2, 3, 4], Tile: [1], Pad: [1, 3], Resize: [2, 3], TopK: [1], OneHot: [1], Split: [1],
+  Squeeze: [1], Unsqueeze: [1],
+};
+
+/** One run. Values whose shape depends on data are left out. */
 function run(graph: Graph, sizes: ReadonlyMap<string, number>): Map<string, Tensor> {
   const all = new Map<string, Tensor>(graph.constants);
-  for (const input of graph.inputs) all.set(input.name, alloc(input.dtype, input.shape.map((d) => (typeof d === 'number' ? d : (sizes.get(d) ?? 1)))));
+  const data = new Set<string>();
+  for (const input of graph.inputs) {
+    data.add(input.name);
+    all.set(input.name, alloc(input.dtype, input.shape.map((d) => (typeof d === 'number' ? d : (sizes.get(d) ?? 1)))));
+  }
   for (const node of graph.nodes) {
     const x = node.inputs.map((name) => (name === '' ? undefined : all.get(name)));
-    const results = product(node, x) ?? runNode(node, x);
+    const depends = node.inputs.some((name) => data.has(name)) && node.op !== 'Shape' && node.op !== 'Size';
+    if (depends) for (const name of node.outputs) data.add(name);
+    const unknown = node.inputs.some((name, i) => name !== '' && x[i] === undefined);
+    const decides = node.op.startsWith('Reduce') ? [1] : (deciding[node.op] ?? []);
+    if (unknown || decides.some((i) => data.has(node.inputs[i]))) {
+      for (const name of node.outputs) data.add(name);
+      continue;
+    }
+    let results: Tensor[];
+    try {
+      results = product(node, x) ?? runNode(node, x);
+    } catch (e) {
+      // Zeros are no index and no divisor everywhere: an integer operator on data may fail here and run later.
+      if (depends && x.some((t, i) => t?.dtype === 'i64' && data.has(node.inputs[i]))) continue;
+      throw e;
+    }
     node.outputs.forEach((name, i) => {
       if (name !== '' && results[i] !== undefined) all.set(name, results[i]);
     });

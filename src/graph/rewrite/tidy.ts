@@ -1,5 +1,5 @@
 /** Rules that only remove: constants computed once, operators that change nothing, shape operators that undo or follow each other. */
-import type { GraphNode, Tensor } from '../graph.ts';
+import { type GraphNode, type Tensor, tensor } from '../graph.ts';
 import { runNode } from '../interpret.ts';
 import { castTarget } from '../ops/elementwise.ts';
 import type { Rule, View } from './view.ts';
@@ -123,14 +123,24 @@ function noPads(node: GraphNode, v: View): boolean {
   return v.constant(node.inputs[1])?.data.every((p: number) => p === 0) ?? false;
 }
 
-/** Reshape(Reshape(x)) = Reshape(x), when the second target copies no axis of the first's result. */
+/** Reshape(Reshape(x)) = Reshape(x); a target that copied axes of the first result is written out. */
 export const mergeReshapes: Rule = (node, v) => {
   if (node.op !== 'Reshape') return undefined;
   const inner = v.maker(node.inputs[0], 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze');
   const target = v.constant(node.inputs[1]);
-  if (inner === undefined || target === undefined || target.data.some((d: number) => d === 0)) return undefined;
-  return [{ ...node, inputs: [inner.inputs[0], node.inputs[1]] }];
+  if (inner === undefined || target === undefined) return undefined;
+  if (!target.data.some((d: number) => d === 0)) return [{ ...node, inputs: [inner.inputs[0], node.inputs[1]] }];
+  const written = staticTarget(v.fact(node.outputs[0])?.shapes ?? [[0]]);
+  if (written === undefined) return undefined;
+  return [{ ...node, inputs: [inner.inputs[0], v.add(`${node.name}.target`, tensor(written, [written.length], 'i64'))], attrs: {} }];
 };
+
+/** A Reshape target for shapes of which at most one axis varies: the count of values decides that one. */
+export function staticTarget(shapes: readonly (readonly number[])[]): number[] | undefined {
+  const varying = shapes[0].map((_, i) => i).filter((i) => shapes.some((s) => s[i] !== shapes[0][i]));
+  if (varying.length > 1 || shapes[0].some((d) => d === 0)) return undefined;
+  return shapes[0].map((d, i) => (varying.includes(i) ? -1 : d));
+}
 
 /** Transpose(Transpose(x, p), q) = Transpose(x, p∘q). */
 export const mergeTransposes: Rule = (node, v) => {
@@ -143,14 +153,8 @@ export const mergeTransposes: Rule = (node, v) => {
 /** Two nodes with the same operator, inputs and attributes compute the same: the second reads the first. */
 export function shareCommon(): Rule {
   let seen = new Map<string, GraphNode>();
-  let current: View | undefined;
-  let first: GraphNode | undefined;
   return (node, v) => {
-    if (current !== v || node === v.nodes[0] || first !== v.nodes[0]) {
-      seen = new Map();
-      current = v;
-      first = v.nodes[0];
-    }
+    if (node === v.nodes[0]) seen = new Map();
     if (node.outputs.length !== 1) return undefined;
     const key = JSON.stringify([node.op, node.inputs, Object.entries(node.attrs).sort().map(([k, a]) => [k, typeof a === 'object' && 'dtype' in a ? Array.from(a.data) : a])]);
     const twin = seen.get(key);

@@ -35,11 +35,11 @@ export async function decodeImage(file: string | Uint8Array, spec: ImageSpec): P
     if (spec.fit === 'fill') sized = coloured.resize(resize(width, height, 'fill'));
     else if (spec.fit === 'contain') sized = coloured.resize({ ...resize(width, height, 'contain'), background: await paper(file) });
     else {
-      const edge = Math.max(spec.resize ?? 0, width, height);
-      const whole = await coloured
-        .resize(resize(edge, edge, 'outside'))
-        .raw()
-        .toBuffer({ resolveWithObject: true });
+      const { resize: to = 0 } = spec;
+      const edge = Math.max(typeof to === 'number' ? to : 0, width, height);
+      const exact =
+        typeof to !== 'number' ? resize(Math.max(to[1], width), Math.max(to[0], height), 'fill') : resize(edge, edge, 'outside');
+      const whole = await coloured.resize(exact).raw().toBuffer({ resolveWithObject: true });
       const { width: w, height: h, channels: c } = whole.info;
       sized = sharp(whole.data, { raw: { width: w, height: h, channels: c } }).extract({
         left: (w - width) >> 1,

@@ -16,10 +16,10 @@ export interface ImageSpec {
   readonly channels: 1 | 3;
   readonly height: number;
   readonly width: number;
-  /** How another shape is brought to this one. 'fill' stretches; 'crop' resizes the shorter edge to `resize`, then takes the middle; 'contain' adds bars. */
+  /** How another shape is brought to this one. 'fill' stretches; 'crop' resizes to `resize`, then takes the middle; 'contain' adds bars. */
   readonly fit: 'fill' | 'crop' | 'contain';
-  /** The shorter edge before a crop. */
-  readonly resize?: number;
+  /** Before a crop: the shorter edge, or [height, width] exactly. */
+  readonly resize?: number | readonly [number, number];
   readonly kernel: 'nearest' | 'linear' | 'cubic' | 'lanczos3';
   /** value · scale, then minus mean, then over std, a channel each. */
   readonly scale: number;
@@ -61,12 +61,13 @@ export function specOf(image: readonly [number, number, number], config: Readonl
       throw new ModelError(`preprocessor_config.json: ${key} is ${JSON.stringify(value)}; ${channels} numbers are expected`);
     return list as number[];
   };
-  const edge = (key: string): number | undefined => {
-    const value = config[key];
-    if (typeof value === 'number') return value;
-    const sides = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-    const found = sides.shortest_edge ?? (sides.height === sides.width ? sides.height : undefined);
-    return typeof found === 'number' ? found : undefined;
+  // A bare number is a square for the families read here (older files), as transformers has it.
+  const resize = (): ImageSpec['resize'] => {
+    const size = config.size;
+    if (typeof size === 'number') return [size, size];
+    const sides = typeof size === 'object' && size !== null ? (size as Record<string, unknown>) : {};
+    if (typeof sides.height === 'number' && typeof sides.width === 'number') return [sides.height, sides.width];
+    return typeof sides.shortest_edge === 'number' ? sides.shortest_edge : undefined;
   };
   const crop = flag('do_center_crop', false);
   const normalize = flag('do_normalize', true) && config.image_mean !== undefined;
@@ -78,7 +79,7 @@ export function specOf(image: readonly [number, number, number], config: Readonl
     height,
     width,
     fit: crop ? 'crop' : 'fill',
-    resize: crop && flag('do_resize', true) ? edge('size') : undefined,
+    resize: crop && flag('do_resize', true) ? resize() : undefined,
     kernel: KERNELS[config.resample as number] ?? 'linear',
     scale: flag('do_rescale', true) ? (typeof rescale === 'number' ? rescale : 1 / 255) : 1,
     mean: normalize ? numbers('image_mean') : plain.mean,

@@ -19,7 +19,8 @@ export function draw(pixels: Pixels, { color = wantsColor(), columns = 64 }: Sho
   return (color ? blocks(image) : ramp(image)).join('\n');
 }
 
-export const wantsColor = (): boolean => !process.env.NO_COLOR && process.env.TERM !== 'dumb' && process.stdout.isTTY === true;
+export const wantsColor = (env: NodeJS.ProcessEnv = process.env, terminal = process.stdout.isTTY === true): boolean =>
+  terminal && !env.NO_COLOR && env.TERM !== 'dumb';
 
 type Rgb = readonly [number, number, number];
 const at = ({ width, channels, data }: Pixels, x: number, y: number): Rgb => {
@@ -50,7 +51,7 @@ function ramp(image: Pixels): string[] {
     let line = '';
     for (let x = 0; x < image.width; x++) {
       const [r, g, b] = at(image, x, y);
-      line += RAMP[Math.min(RAMP.length - 1, Math.floor(((0.299 * r + 0.587 * g + 0.114 * b) / 256) * RAMP.length))].repeat(2);
+      line += RAMP[Math.min(RAMP.length - 1, Math.floor(((299 * r + 587 * g + 114 * b) * RAMP.length) / 256_000))].repeat(2);
     }
     lines.push(line.trimEnd());
   }

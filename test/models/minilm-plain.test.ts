@@ -71,3 +71,24 @@ test('sentences that say the same are near', () => {
   expect(cosine(a, b)).toBeGreaterThan(0.5);
   expect(cosine(a, c)).toBeLessThan(0.2);
 });
+
+test('there is text enough to calibrate on, and none of what is held out', () => {
+  const lines = (name: string): string[] =>
+    readFileSync(new URL(`../../models/calibration/${name}.jsonl`, import.meta.url), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as string);
+  const [texts, heldout] = [lines('texts'), lines('heldout')];
+  const lengths = texts.map((t) => tokenizer.encode(t, { maxTokens: model.meta.maxTokens }).ids.length);
+  expect(lengths.reduce((a, b) => a + b, 0)).toBeGreaterThan(30_000);
+  expect(Math.min(...lengths)).toBeLessThanOrEqual(4);
+  expect(lengths.filter((n) => n > 128).length).toBeGreaterThan(50);
+  expect(new Set(texts).size).toBe(texts.length);
+  expect(heldout.filter((t) => texts.includes(t))).toEqual([]);
+  expect(
+    heldout
+      .map((t) => tokenizer.encode(t).ids.length)
+      .sort((a, b) => a - b)
+      .at(-1),
+  ).toBeLessThanOrEqual(128);
+});

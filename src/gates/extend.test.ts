@@ -25,8 +25,7 @@ describe('truncate', () => {
           const d = k.u32[a / 4 + i] + k.u32[b / 4 + i] - x / 2 ** s;
           const off = d - Math.round(d / ring) * ring;
           // In a ring of one or two units every difference is small; the smaller of the two representatives is what was meant.
-          expect(Math.abs(off)).toBeLessThan(1);
-          if (x % 2 ** s === 0) expect(off).toBeCloseTo(0, 12);
+          if (Math.abs(off) >= 1 || (x % 2 ** s === 0 && off !== 0)) throw new Error(`${x} / 2^${s} with share ${i} is off by ${off}`);
           bias += off;
         }
         if (ring > 2) expect(bias).toBeCloseTo(0, 9);
@@ -124,7 +123,7 @@ describe('extend', () => {
 
   test('takes factors and offsets before, offsets after, per channel of any axis or per value', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 1, max: 12 }), fc.constantFrom(32, 27), fc.boolean(), (axis, s, inBits, onlyWire) => {
+      fc.property(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 2, max: 12 }), fc.constantFrom(32, 27), fc.boolean(), (axis, s, inBits, onlyWire) => {
         const shape = [2, 5, 7];
         const length = axis === 3 ? 70 : shape[axis];
         const c = new Case();

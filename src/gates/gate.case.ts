@@ -146,3 +146,15 @@ export const scripted =
         }
       },
     } satisfies Partial<Kernels>);
+
+/** Pearson's statistic of counts that should be even. */
+export function chiSquare(counts: ArrayLike<number>): number {
+  const total = Array.from(counts).reduce((a, b) => a + b, 0);
+  const mean = total / counts.length;
+  return Array.from(counts).reduce((s, c) => s + (c - mean) ** 2 / mean, 0);
+}
+/** What it exceeds once in 10^9 times for `cells` even cells (Wilson and Hilferty: its cube root is nearly normal). */
+chiSquare.limit = (cells: number): number => {
+  const k = cells - 1;
+  return k * (1 - 2 / (9 * k) + 6 * Math.sqrt(2 / (9 * k))) ** 3;
+};

@@ -74,7 +74,7 @@ export const reshape: Gate<{ shape: readonly number[] }> = {
     const to = [...a.shape];
     const open = to.indexOf(-1);
     if (open >= 0) to[open] = size(x) / -size(to);
-    if (size(to) !== size(x)) throw new ProgramError(`reshape: [${x}] does not fit [${to}]`);
+    if (!to.every(Number.isInteger) || size(to) !== size(x)) throw new ProgramError(`reshape: [${x}] does not fit [${to}]`);
     return [to];
   },
   cost: () => free,

@@ -1,12 +1,13 @@
 /** ONNX tensors to graph tensors: every element type a model uses, kept as f32, i64 or bool. */
 import { ModelError, type Tensor } from '../../graph/graph.ts';
-import { maxElements } from '../../graph/ops/common.ts';
 import { TensorProto_DataType as T, type TensorProto, TensorProto_DataLocation } from './onnx_pb.ts';
 
 /** Fetches `length` bytes at `offset` of a side file (length undefined: to its end). */
 export type External = (location: string, offset: number, length: number | undefined, where: string) => Uint8Array;
 
 const maxRank = 16;
+/** The file must hold them all, so this only guards the arithmetic. */
+const maxValues = 2 ** 32;
 
 /** A name from the file, safe to print on one line. */
 export function printable(name: string): string {
@@ -87,11 +88,11 @@ export function readTensor(t: TensorProto, where: string, external: External): T
   let n = 1;
   const shape = t.dims.map((d) => {
     if (d < 0n) bad(`a dimension of ${d}`);
-    if (d > BigInt(maxElements)) bad(`a dimension of ${d} is too large`);
+    if (d > BigInt(maxValues)) bad(`a dimension of ${d} is too large`);
     n *= Number(d);
     return Number(d);
   });
-  if (n > maxElements) return bad(`${n} values are too many`);
+  if (n > maxValues) return bad(`${n} values are too many`);
   if (t.segment !== undefined) return bad('segments are not supported');
   const fill = (): Tensor['data'] =>
     kind.dtype === 'f32' ? new Float32Array(n) : kind.dtype === 'i64' ? new Float64Array(n) : new Uint8Array(n);

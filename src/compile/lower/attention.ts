@@ -21,6 +21,8 @@ import { rowAttrs } from './row.ts';
 const faintest = 0.03;
 const fewestStages = 2;
 const mostStages = 6;
+/** Largest ratio that the first, crude reciprocal serves. */
+const widestSquares = 500;
 /** c lies this far above the largest calibrated score. */
 const headroom = 2.5;
 /** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.08. */
@@ -56,8 +58,20 @@ export function attention(low: Lowering, node: GraphNode): void {
 /** Coolings of a head: the fewest after which the calibrated row means of the exponential are not faint. */
 function stagesOf(r: HeadRange): number {
   const c = r.hi + headroom;
-  for (let j = fewestStages; j < mostStages; j++) if (Math.exp(r.logMean[j] - c / 2 ** j) >= faintest) return j;
+  for (let j = fewestStages; j < mostStages; j++) {
+    const squares = squareMeans([{ range: r, stages: j }]);
+    if (Math.exp(r.logMean[j] - c / 2 ** j) >= faintest && squares.hi / squares.lo <= widestSquares) return j;
+  }
   return mostStages;
+}
+
+/** Range of Σa²/n₂ for these heads, with margin: n₂ may be almost twice the row's length, and other inputs go further than calibrated ones. */
+function squareMeans(heads: readonly { range: HeadRange; stages: number }[]): { lo: number; hi: number } {
+  const mean = (h: { range: HeadRange; stages: number }, log: readonly number[]): number => Math.exp(log[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1));
+  return {
+    lo: 0.4 * Math.min(...heads.map((h) => mean(h, h.range.logMean))),
+    hi: Math.min(1, 2 * Math.max(...heads.map((h) => mean(h, h.range.logMeanHi)))),
+  };
 }
 
 class AttentionLowering {
@@ -207,8 +221,8 @@ class AttentionLowering {
   private first(a: T, heads: readonly Head[], rows: Partial<T>, square: Partial<T>): { wire: T } {
     const { b } = this.low;
     const share = { kind: 'share' as const, bits: 32 };
-    const lowest = Math.max(2e-4, 0.4 * Math.min(...heads.map((h) => Math.exp(h.range.logMean[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1)))));
-    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi: 1.2, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n), maxK: 256 });
+    const { lo: lowest, hi } = squareMeans(heads);
+    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
     const g = this.rows(q, fits, '1/x', 1 / lowest, fine / 2 ** 15);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n) - 0.5 * Math.log2(padded(n) / lowest));
@@ -247,7 +261,7 @@ class AttentionLowering {
     const { low, d, n, keys, heads } = this;
     const { b } = low;
     const [squared, q] = this.squares(x, rows, square);
-    const fits = (l: number): RowGate => chooseRow('reciprocal', { lo: 0.5 / padded(l), hi: 1.5, epsilon: l <= 64 ? 3e-3 : 6e-3, unitsPerOne: fine ** 2, maxK: 192 });
+    const fits = (l: number): RowGate => chooseRow('reciprocal', { lo: 0.5 / padded(l), hi: 1.5, K: preciseK(l), unitsPerOne: fine ** 2 });
     const bound = low.bound(this.v);
     const vBits = Math.floor(Math.log2(bound) + 1);
     const g = this.rows(q, fits, '1/x', this.byLength((l) => 2 * padded(l)));
@@ -285,6 +299,9 @@ const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
 const firstBits = (n: number): number => 15 - Math.floor((Math.log2(padded(n)) + 1) / 2);
 /** Bits of b² in the product with v. */
 const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
+
+/** Harmonics of the last reciprocal: 1/x on [1/2n, 1.5] to about 5e-3. */
+const preciseK = (n: number): number => (n <= 16 ? 48 : n <= 32 ? 64 : n <= 64 ? 96 : n <= 128 ? 128 : 192);
 
 /** The series of y ↦ f(y − phase). */
 function turned(gate: SmoothGate, phase: number): { a: number[]; b: number[] } {

@@ -5,7 +5,7 @@
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import type { ValueRange } from '../calibrate.ts';
 import type { T } from '../builder.ts';
-import { type Lowering, room, type Val, weightBits } from './lowering.ts';
+import { type Lowering, type RawOptions, room, type Val, weightBits } from './lowering.ts';
 
 /** Channels quieter than this part of the tensor get the bound of this part: their maxima are poorly known. */
 const quietest = 0.02;
@@ -27,7 +27,7 @@ export function linear(low: Lowering, node: GraphNode): void {
   if (!W || W.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
   const [K, N] = W.shape;
-  low.define(node.outputs[0], { accumulate: (o) => product(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(node.outputs[0]), o.scale, o.order, node.outputs[0]) });
+  low.define(node.outputs[0], { accumulate: (o) => product(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(node.outputs[0]), o, node.outputs[0]) });
 }
 
 export interface Weights {
@@ -38,8 +38,9 @@ export interface Weights {
   readonly bias?: ArrayLike<number>;
 }
 
-/** x·W + b as an accumulator. `wanted`: a scale per channel to be reached by dropping whole bits; `order`: the channels' order. */
-export function product(low: Lowering, name: string, x: Val, w: Weights, range: ValueRange, wanted?: readonly number[], order?: readonly number[], label?: string): T {
+/** x·W + b as an accumulator. */
+export function product(low: Lowering, name: string, x: Val, w: Weights, range: ValueRange, o: RawOptions = {}, label?: string): T {
+  const { scale: wanted, order } = o;
   const { K, N } = w;
   const base = x.affine?.base ?? x;
   const bits = low.bits(base);
@@ -47,7 +48,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const S = input.scale as number;
   const most = Math.floor(Math.log2(S)) + weightBits;
   const powers = channelScales(range, N, most);
-  const scales = wanted ? wanted.map((s, j) => s * 2 ** Math.floor(Math.log2(powers[j] / s))) : powers;
+  const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.floor(Math.log2(powers[j] / s)))) : powers;
   const columns = order ?? Array.from({ length: N }, (_, j) => j);
   const rows = base.order;
   const data = new Int32Array(K * N);

@@ -10,8 +10,9 @@ import { Builder, lastDim, type T } from '../builder.ts';
 import type { Calibration, ValueRange } from '../calibrate.ts';
 
 export interface RawOptions {
-  /** Wanted scale per channel of the value after the next rescale by any power of two. */
+  /** Wanted scale per channel; the accumulator may have more whole bits, which its next rescale drops, unless `exact`. */
   readonly scale?: readonly number[];
+  readonly exact?: boolean;
   /** Order of the channels. */
   readonly order?: readonly number[];
 }

@@ -109,7 +109,7 @@ function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, r
     return { w, bits, list };
   });
   const order = classes.flatMap((c) => c.list.map((m) => m.channel));
-  const raw = low.accumulator(x, { scale, order });
+  const raw = low.accumulator(x, { scale, order, exact: true });
   let from = 0;
   const parts = classes.map(({ list }) => {
     const part = gate(low, node.outputs[0], fn, raw, list, from, from + list.length);

@@ -8,11 +8,22 @@ const random = (n: number, seed: number): Float32Array => Float32Array.from({ le
 
 function reference(a: Float32Array, b: Float32Array, M: number, N: number, K: number, transposed: boolean): Float64Array {
   const c = new Float64Array(M * N);
-  for (let i = 0; i < M; i++) for (let j = 0; j < N; j++) for (let k = 0; k < K; k++) c[i * N + j] += a[i * K + k] * (transposed ? b[j * K + k] : b[k * N + j]);
+  for (let i = 0; i < M; i++)
+    for (let j = 0; j < N; j++) for (let k = 0; k < K; k++) c[i * N + j] += a[i * K + k] * (transposed ? b[j * K + k] : b[k * N + j]);
   return c;
 }
 
-const sizes = [[1, 1, 1], [2, 3, 5], [7, 17, 33], [16, 16, 16], [49, 64, 64], [49, 64, 128], [5, 100, 300], [129, 31, 65], [1, 384, 384]] as const;
+const sizes = [
+  [1, 1, 1],
+  [2, 3, 5],
+  [7, 17, 33],
+  [16, 16, 16],
+  [49, 64, 64],
+  [49, 64, 128],
+  [5, 100, 300],
+  [129, 31, 65],
+  [1, 384, 384],
+] as const;
 
 function check(M: number, N: number, K: number, transposed: boolean, owner?: Tensor): void {
   const a = random(M * K + 3, 1);

@@ -2,7 +2,7 @@
  * Float matrix products for the interpreter: the WebAssembly kernel when one was lent with `useKernels`, a scalar twin otherwise.
  * Both give the product to float accuracy; their last bits may differ.
  */
-import { gemmScratch, type Kernels, panelWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { gemmScratch, type Kernels, type Ptr, panelWords } from '../ring/kernels/kernels.ts';
 import { firstFree } from '../ring/kernels/memory.ts';
 import type { Tensor } from './graph.ts';
 
@@ -19,7 +19,11 @@ let lent: Lent | undefined;
 const constants = new WeakSet<Tensor>();
 
 /** Lends `bytes` of the kernels' memory from `base` (a multiple of 16) for products and packed weights. */
-export function useKernels(kernels: Kernels | undefined, base: Ptr = firstFree, bytes: number = kernels ? kernels.u8.length - base : 0): void {
+export function useKernels(
+  kernels: Kernels | undefined,
+  base: Ptr = firstFree,
+  bytes: number = kernels ? kernels.u8.length - base : 0,
+): void {
   lent = kernels ? { kernels, base, bytes, top: base, packed: new WeakMap() } : undefined;
 }
 
@@ -114,10 +118,21 @@ function scalar(p: Product): void {
     for (let k = 0; k < K; k++) for (let x = 0; x < 4; x++) panel[4 * k + x] = x < w ? b[bAt + k * sk + (j + x) * sn] : 0;
     let i = 0;
     for (; i + 2 <= M; i += 2) {
-      let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
+      let s0 = 0,
+        s1 = 0,
+        s2 = 0,
+        s3 = 0,
+        t0 = 0,
+        t1 = 0,
+        t2 = 0,
+        t3 = 0;
       for (let k = 0, q = 0, x = aAt + i * K, y = x + K; k < K; k++, q += 4) {
-        const u = a[x + k], v = a[y + k];
-        const b0 = panel[q], b1 = panel[q + 1], b2 = panel[q + 2], b3 = panel[q + 3];
+        const u = a[x + k],
+          v = a[y + k];
+        const b0 = panel[q],
+          b1 = panel[q + 1],
+          b2 = panel[q + 2],
+          b3 = panel[q + 3];
         s0 += u * b0;
         s1 += u * b1;
         s2 += u * b2;
@@ -131,7 +146,10 @@ function scalar(p: Product): void {
       store(c, cAt + (i + 1) * N + j, w, t0, t1, t2, t3);
     }
     for (; i < M; i++) {
-      let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+      let s0 = 0,
+        s1 = 0,
+        s2 = 0,
+        s3 = 0;
       for (let k = 0, q = 0, x = aAt + i * K; k < K; k++, q += 4) {
         const u = a[x + k];
         s0 += u * panel[q];

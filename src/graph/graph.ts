@@ -54,7 +54,11 @@ export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) 
 export function tensor(data: ArrayLike<number>, shape: readonly number[], dtype: DType = 'f32'): Tensor {
   const n = sizeOf(shape);
   if (data.length !== n) throw new RangeError(`tensor of shape [${shape}] needs ${n} values, got ${data.length}`);
-  return { dtype, shape, data: dtype === 'f32' ? Float32Array.from(data) : dtype === 'i64' ? Float64Array.from(data) : Uint8Array.from(data) };
+  return {
+    dtype,
+    shape,
+    data: dtype === 'f32' ? Float32Array.from(data) : dtype === 'i64' ? Float64Array.from(data) : Uint8Array.from(data),
+  };
 }
 
 /** A file or model that cannot be used: what was wrong, where, and what to do. Exit code 2. */

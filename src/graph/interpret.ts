@@ -16,7 +16,10 @@ export function interpret(graph: Graph, inputs: Record<string, Tensor>, listener
   bind(graph, inputs, values);
   const lastUse = lastUses(graph);
   graph.nodes.forEach((node, position) => {
-    const results = runNode(node, node.inputs.map((name) => (name === '' ? undefined : valueOf(graph, values, name, node))));
+    const results = runNode(
+      node,
+      node.inputs.map((name) => (name === '' ? undefined : find(graph, values, name, node))),
+    );
     node.outputs.forEach((name, i) => {
       if (name === '') return;
       const t = results[i];
@@ -26,7 +29,7 @@ export function interpret(graph: Graph, inputs: Record<string, Tensor>, listener
     });
     for (const name of lastUse.get(position) ?? []) values.delete(name);
   });
-  return Object.fromEntries(graph.outputs.map((name) => [name, valueOf(graph, values, name)]));
+  return Object.fromEntries(graph.outputs.map((name) => [name, find(graph, values, name)]));
 }
 
 /** One node on given tensors; whatever goes wrong is a ModelError that names it. */
@@ -41,7 +44,7 @@ export function runNode(node: GraphNode, x: (Tensor | undefined)[]): Tensor[] {
   }
 }
 
-function valueOf(graph: Graph, values: ReadonlyMap<string, Tensor>, name: string, node?: GraphNode): Tensor {
+function find(graph: Graph, values: ReadonlyMap<string, Tensor>, name: string, node?: GraphNode): Tensor {
   const t = values.get(name) ?? graph.constants.get(name);
   if (t === undefined) throw new ModelError(`${node ? `${node.name} (${node.op})` : graph.name}: value '${name}' is not computed`);
   return t;
@@ -53,13 +56,16 @@ function bind(graph: Graph, inputs: Record<string, Tensor>, values: Map<string, 
   for (const input of graph.inputs) {
     const t = Object.hasOwn(inputs, input.name) ? inputs[input.name] : undefined;
     if (t === undefined) throw new ModelError(`input '${input.name}' ${describe(input)} is missing`);
-    const fits = t.shape.length === input.shape.length && input.shape.every((d, i) => {
-      if (typeof d === 'number') return t.shape[i] === d;
-      const known = sizes.get(d);
-      sizes.set(d, t.shape[i]);
-      return known === undefined || known === t.shape[i];
-    });
-    if (!fits || t.dtype !== input.dtype) throw new ModelError(`input '${input.name}': expected ${describe(input)}, got ${t.dtype} [${t.shape}]`);
+    const fits =
+      t.shape.length === input.shape.length &&
+      input.shape.every((d, i) => {
+        if (typeof d === 'number') return t.shape[i] === d;
+        const known = sizes.get(d);
+        sizes.set(d, t.shape[i]);
+        return known === undefined || known === t.shape[i];
+      });
+    if (!fits || t.dtype !== input.dtype)
+      throw new ModelError(`input '${input.name}': expected ${describe(input)}, got ${t.dtype} [${t.shape}]`);
     values.set(input.name, t);
   }
 }

@@ -14,7 +14,8 @@ export function zip(a: Tensor, b: Tensor, dtype: DType, f: Pair): Tensor {
   if (p.length === n && q.length === n) for (let i = 0; i < n; i++) out[i] = f(p[i], q[i]);
   else if (p.length === n && q.length === 1) for (let i = 0, v = q[0]; i < n; i++) out[i] = f(p[i], v);
   else if (p.length === 1 && q.length === n) for (let i = 0, v = p[0]; i < n; i++) out[i] = f(v, q[i]);
-  else if (p.length === n && isSuffix(b.shape, shape)) for (let i = 0; i < n; i += q.length) for (let j = 0; j < q.length; j++) out[i + j] = f(p[i + j], q[j]);
+  else if (p.length === n && isSuffix(b.shape, shape))
+    for (let i = 0; i < n; i += q.length) for (let j = 0; j < q.length; j++) out[i + j] = f(p[i + j], q[j]);
   else walk(out, p, q, shape, broadcastStrides(a.shape, shape), broadcastStrides(b.shape, shape), f);
   return y;
 }
@@ -117,13 +118,20 @@ export const binary: Family = {
   Sub: arithmetic((a, b) => a - b),
   Mul: arithmetic((a, b) => a * b),
   Div: arithmetic((a, b) => a / b, intDiv),
-  Mod: (x, node) => arithmetic((a, b) => a % b, intAttr(node, 'fmod', 0) ? (a, b) => (b === 0 ? fail('integer division by zero') : a % b) : floorMod)(x, node),
+  Mod: (x, node) =>
+    arithmetic((a, b) => a % b, intAttr(node, 'fmod', 0) ? (a, b) => (b === 0 ? fail('integer division by zero') : a % b) : floorMod)(
+      x,
+      node,
+    ),
   Pow: pow,
   PRelu: prelu,
   Min: fold(Math.min),
   Max: fold(Math.max),
   Sum: fold((a, b) => a + b),
-  Mean: fold((a, b) => a + b, (t, n) => t / n),
+  Mean: fold(
+    (a, b) => a + b,
+    (t, n) => t / n,
+  ),
   Where: where,
   Equal: comparison((a, b) => a === b),
   Less: comparison((a, b) => a < b),

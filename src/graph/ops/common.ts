@@ -45,7 +45,9 @@ export function intsAttr(node: GraphNode, name: string): number[] | undefined {
   const v = node.attrs[name];
   if (v === undefined) return undefined;
   if (!Array.isArray(v)) return fail(`attribute ${name} is not a list of integers`);
-  return v.map((e: number | string) => (typeof e === 'number' && Number.isInteger(e) ? e : fail(`attribute ${name} is not a list of integers`)));
+  return v.map((e: number | string) =>
+    typeof e === 'number' && Number.isInteger(e) ? e : fail(`attribute ${name} is not a list of integers`),
+  );
 }
 
 /** The values of an integer tensor (a shape, axes, …). */
@@ -59,7 +61,11 @@ export function alloc(dtype: DType, shape: readonly number[]): Tensor {
   for (const d of shape) if (!Number.isInteger(d) || d < 0) fail(`no tensor has shape [${shape}]`);
   const n = sizeOf(shape);
   if (n > maxElements) fail(`a tensor of shape [${shape}] is too large (${n} values)`);
-  return { dtype, shape: [...shape], data: dtype === 'f32' ? new Float32Array(n) : dtype === 'i64' ? new Float64Array(n) : new Uint8Array(n) };
+  return {
+    dtype,
+    shape: [...shape],
+    data: dtype === 'f32' ? new Float32Array(n) : dtype === 'i64' ? new Float64Array(n) : new Uint8Array(n),
+  };
 }
 
 /** The same values under another shape. */
@@ -105,7 +111,13 @@ export function broadcastStrides(shape: readonly number[], to: readonly number[]
 }
 
 /** dst (row-major, shape) = src read from `offset` with these strides. Transposes, slices, broadcasts. */
-export function copyStrided(dst: Tensor['data'], src: Tensor['data'], shape: readonly number[], strides: readonly number[], offset = 0): void {
+export function copyStrided(
+  dst: Tensor['data'],
+  src: Tensor['data'],
+  shape: readonly number[],
+  strides: readonly number[],
+  offset = 0,
+): void {
   const n = sizeOf(shape);
   if (n === 0) return;
   const rank = shape.length;
@@ -138,8 +150,16 @@ export function broadcastTo(t: Tensor, shape: readonly number[]): Tensor {
 
 export function permute(t: Tensor, perm: readonly number[]): Tensor {
   const own = stridesOf(t.shape);
-  const out = alloc(t.dtype, perm.map((p) => t.shape[p]));
-  copyStrided(out.data, t.data, out.shape, perm.map((p) => own[p]));
+  const out = alloc(
+    t.dtype,
+    perm.map((p) => t.shape[p]),
+  );
+  copyStrided(
+    out.data,
+    t.data,
+    out.shape,
+    perm.map((p) => own[p]),
+  );
   return out;
 }
 

@@ -1,12 +1,13 @@
 /** Einsum, by its definition: a loop over every label. Products of two operands that are matrix products are rewritten before they run. */
 import { sizeOf, type Tensor } from '../graph.ts';
-import { alloc, type Family, fail, need, stridesOf, strAttr } from './common.ts';
+import { alloc, type Family, fail, need, strAttr, stridesOf } from './common.ts';
 
 /** 'ij,jk->ik' as label lists; '...' becomes labels '0', '1', … counted from the right. */
 export function parseEinsum(equation: string, ranks: readonly number[]): { terms: string[][]; out: string[] } {
   const [left, right, extra] = equation.replace(/\s/g, '').split('->');
   const parts = left.split(',');
-  if (extra !== undefined || parts.length !== ranks.length || !/^[A-Za-z.,]*$/.test(left) || !/^[A-Za-z.]*$/.test(right ?? '')) return fail(`equation ${equation.slice(0, 80)}`);
+  if (extra !== undefined || parts.length !== ranks.length || !/^[A-Za-z.,]*$/.test(left) || !/^[A-Za-z.]*$/.test(right ?? ''))
+    return fail(`equation ${equation.slice(0, 80)}`);
   let dots = 0;
   const expand = (term: string, count: number): string[] => {
     const at = term.indexOf('...');
@@ -24,13 +25,19 @@ export function parseEinsum(equation: string, ranks: readonly number[]): { terms
   const out =
     right !== undefined
       ? expand(right, dots)
-      : [...Array.from({ length: dots }, (_, i) => String(dots - 1 - i)), ...[...new Set(all)].filter((l) => /[A-Za-z]/.test(l) && all.indexOf(l) === all.lastIndexOf(l)).sort()];
+      : [
+          ...Array.from({ length: dots }, (_, i) => String(dots - 1 - i)),
+          ...[...new Set(all)].filter((l) => /[A-Za-z]/.test(l) && all.indexOf(l) === all.lastIndexOf(l)).sort(),
+        ];
   if (new Set(out).size !== out.length || out.some((l) => !all.includes(l))) return fail(`equation ${equation.slice(0, 80)}`);
   return { terms, out };
 }
 
 function einsum(inputs: readonly Tensor[], equation: string): Tensor {
-  const { terms, out } = parseEinsum(equation, inputs.map((t) => t.shape.length));
+  const { terms, out } = parseEinsum(
+    equation,
+    inputs.map((t) => t.shape.length),
+  );
   const size = new Map<string, number>();
   terms.forEach((labels, i) => {
     if (labels.length !== inputs[i].shape.length) fail(`${labels.join('')} on [${inputs[i].shape}]`);
@@ -74,5 +81,10 @@ function einsum(inputs: readonly Tensor[], equation: string): Tensor {
 }
 
 export const einsums: Family = {
-  Einsum: (x, node) => [einsum(x.map((_, i) => need(x, i)), strAttr(node, 'equation', ''))],
+  Einsum: (x, node) => [
+    einsum(
+      x.map((_, i) => need(x, i)),
+      strAttr(node, 'equation', ''),
+    ),
+  ],
 };

@@ -34,8 +34,8 @@ export const smooth: Readonly<Record<string, Scalar>> = {
     return (x) => (x < 0 ? alpha * Math.expm1(x) : x);
   },
   Selu: (node) => {
-    const alpha = floatAttr(node, 'alpha', 1.67326319217681884765625);
-    const gamma = floatAttr(node, 'gamma', 1.05070102214813232421875);
+    const alpha = floatAttr(node, 'alpha', 1.6732631921768188);
+    const gamma = floatAttr(node, 'gamma', 1.0507010221481323);
     return (x) => gamma * (x < 0 ? alpha * Math.expm1(x) : x);
   },
   Celu: (node) => {
@@ -57,7 +57,7 @@ export const smooth: Readonly<Record<string, Scalar>> = {
 
 /** Functions with a kink or a jump: exact comparisons in a private run. */
 export const kinked: Readonly<Record<string, Scalar>> = {
-  Relu: () => (x) => (x < 0 ? 0 : x),
+  Relu: () => (x) => Math.max(0, x),
   LeakyRelu: (node) => {
     const alpha = floatAttr(node, 'alpha', 0.01);
     return (x) => (x < 0 ? alpha * x : x);

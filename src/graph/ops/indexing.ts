@@ -29,13 +29,15 @@ function gather(x: Inputs, node: GraphNode): Tensor[] {
 function gatherElements(x: Inputs, node: GraphNode): Tensor[] {
   const [t, index] = [need(x, 0), need(x, 1)];
   const axis = axisOf(intAttr(node, 'axis', 0), t.shape.length);
-  if (index.shape.length !== t.shape.length || index.shape.some((d, i) => i !== axis && d > t.shape[i])) return fail(`indices [${index.shape}] into [${t.shape}]`);
+  if (index.shape.length !== t.shape.length || index.shape.some((d, i) => i !== axis && d > t.shape[i]))
+    return fail(`indices [${index.shape}] into [${t.shape}]`);
   const strides = stridesOf(t.shape);
   const own = stridesOf(index.shape);
   const y = alloc(t.dtype, index.shape);
   for (let i = 0; i < y.data.length; i++) {
     let at = 0;
-    for (let a = 0; a < own.length; a++) at += (a === axis ? place(index.data[i], t.shape[a]) : Math.floor(i / own[a]) % index.shape[a]) * strides[a];
+    for (let a = 0; a < own.length; a++)
+      at += (a === axis ? place(index.data[i], t.shape[a]) : Math.floor(i / own[a]) % index.shape[a]) * strides[a];
     y.data[i] = t.data[at];
   }
   return [y];
@@ -64,7 +66,8 @@ function scatterND(x: Inputs, node: GraphNode): Tensor[] {
   const depth = index.shape.at(-1) ?? fail('scalar indices');
   const rows = sizeOf(index.shape.slice(0, -1));
   const inner = sizeOf(t.shape.slice(depth));
-  if (depth > t.shape.length || updates.data.length !== rows * inner || updates.dtype !== t.dtype) return fail(`updates [${updates.shape}] at [${index.shape}] into [${t.shape}]`);
+  if (depth > t.shape.length || updates.data.length !== rows * inner || updates.dtype !== t.dtype)
+    return fail(`updates [${updates.shape}] at [${index.shape}] into [${t.shape}]`);
   const strides = stridesOf(t.shape);
   const y = alloc(t.dtype, t.shape);
   y.data.set(t.data);

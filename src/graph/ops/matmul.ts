@@ -2,7 +2,20 @@
 import { gemm } from '../gemm.ts';
 import type { GraphNode, Tensor } from '../graph.ts';
 import { sizeOf } from '../graph.ts';
-import { alloc, broadcastShape, broadcastStrides, type Family, fail, floatAttr, floats, type Inputs, intAttr, need, permute, stridesOf } from './common.ts';
+import {
+  alloc,
+  broadcastShape,
+  broadcastStrides,
+  type Family,
+  fail,
+  floatAttr,
+  floats,
+  type Inputs,
+  intAttr,
+  need,
+  permute,
+  stridesOf,
+} from './common.ts';
 
 /** a[.., M, K] · b[.., K, N], leading axes broadcast; vectors as in numpy. */
 export function matmul(a: Tensor, b: Tensor): Tensor {
@@ -36,7 +49,17 @@ function offsets(own: readonly number[], lead: readonly number[]): number[] {
   return Array.from({ length: sizeOf(lead) }, (_, i) => strides.reduce((at, s, d) => at + s * (Math.floor(i / steps[d]) % lead[d]), 0));
 }
 
-function integerProduct(c: Tensor['data'], cAt: number, a: Tensor['data'], aAt: number, b: Tensor['data'], bAt: number, M: number, N: number, K: number): void {
+function integerProduct(
+  c: Tensor['data'],
+  cAt: number,
+  a: Tensor['data'],
+  aAt: number,
+  b: Tensor['data'],
+  bAt: number,
+  M: number,
+  N: number,
+  K: number,
+): void {
   for (let i = 0; i < M; i++) {
     for (let j = 0; j < N; j++) {
       let s = 0;
@@ -61,8 +84,10 @@ function gemmOp(x: Inputs, node: GraphNode): Tensor[] {
   const beta = floatAttr(node, 'beta', 1);
   const c = x[2];
   if (c !== undefined && c.shape.length > 2) fail(`c has shape [${c.shape}]`);
-  const [ci, cj] = c === undefined ? [0, 0] : broadcastStrides(c.shape, broadcastShape(c.shape, [M, N]).length === 2 ? [M, N] : fail('c does not fit'));
-  if (c !== undefined && broadcastShape(c.shape, [M, N]).some((d, i) => d !== [M, N][i])) fail(`c has shape [${c.shape}], the product [${M},${N}]`);
+  const [ci, cj] =
+    c === undefined ? [0, 0] : broadcastStrides(c.shape, broadcastShape(c.shape, [M, N]).length === 2 ? [M, N] : fail('c does not fit'));
+  if (c !== undefined && broadcastShape(c.shape, [M, N]).some((d, i) => d !== [M, N][i]))
+    fail(`c has shape [${c.shape}], the product [${M},${N}]`);
   for (let i = 0; i < M; i++) {
     for (let j = 0; j < N; j++) y.data[i * N + j] = alpha * y.data[i * N + j] + (c === undefined ? 0 : beta * c.data[i * ci + j * cj]);
   }
@@ -78,7 +103,19 @@ function linear(x: Inputs): Tensor[] {
   if (w.shape.length !== 2 || w.shape[0] !== K) return fail(`[${t.shape}] times [${w.shape}]`);
   const N = w.shape[1];
   const y = alloc('f32', [...t.shape.slice(0, -1), N]);
-  gemm({ M: sizeOf(t.shape.slice(0, -1)), N, K, a: floats(t), aAt: 0, b: floats(w), bAt: 0, transposed: false, c: floats(y), cAt: 0, owner: w });
+  gemm({
+    M: sizeOf(t.shape.slice(0, -1)),
+    N,
+    K,
+    a: floats(t),
+    aAt: 0,
+    b: floats(w),
+    bAt: 0,
+    transposed: false,
+    c: floats(y),
+    cAt: 0,
+    owner: w,
+  });
   if (x[2] !== undefined) {
     const bias = floats(x[2]);
     if (bias.length !== N) return fail(`bias has ${bias.length} values, expected ${N}`);

@@ -1,7 +1,7 @@
 /** Normalisations. Means and variances are summed in double precision. */
 import type { Tensor } from '../graph.ts';
-import { alloc, around, axisOf, type Family, fail, floatAttr, floats, type Inputs, intAttr, need, type OpFn } from './common.ts';
 import { sizeOf } from '../graph.ts';
+import { alloc, around, axisOf, type Family, fail, floatAttr, floats, type Inputs, intAttr, need, type OpFn } from './common.ts';
 
 /** Rows of `width` values, each made mean 0 (unless rms) and variance 1. */
 function normalise(x: Float32Array, y: Float32Array, width: number, epsilon: number, rms: boolean): void {
@@ -28,7 +28,8 @@ const layer =
     const scale = floats(need(x, 1));
     const bias = x[2] === undefined ? undefined : floats(x[2]);
     if (rms && bias) fail('a bias where none belongs');
-    for (const p of [scale, bias]) if (p && p.length !== width && p.length !== 1) fail(`scale or bias has ${p.length} values, expected ${width}`);
+    for (const p of [scale, bias])
+      if (p && p.length !== width && p.length !== 1) fail(`scale or bias has ${p.length} values, expected ${width}`);
     const [s, b] = [scale.length === 1 ? 0 : 1, bias?.length === 1 ? 0 : 1];
     const y = alloc('f32', t.shape);
     const out = floats(y);
@@ -49,7 +50,8 @@ function grouped(x: Inputs, groups: number, epsilon: number): Tensor[] {
   const [scale, bias] = [floats(need(x, 1)), floats(need(x, 2))];
   const [, , inner] = around(t.shape, 1);
   const per = channels / groups;
-  for (const p of [scale, bias]) if (p.length !== channels && p.length !== groups) fail(`scale or bias has ${p.length} values for ${channels} channels`);
+  for (const p of [scale, bias])
+    if (p.length !== channels && p.length !== groups) fail(`scale or bias has ${p.length} values for ${channels} channels`);
   const of = (p: Float32Array, c: number): number => p[p.length === channels ? c : Math.floor(c / per)];
   const y = alloc('f32', t.shape);
   const out = floats(y);
@@ -66,7 +68,8 @@ const batch: OpFn = (x, node) => {
   const t = need(x, 0);
   const [outer, channels, inner] = around(t.shape, Math.min(1, t.shape.length - 1));
   const [scale, bias, mean, variance] = [1, 2, 3, 4].map((i) => floats(need(x, i)));
-  for (const p of [scale, bias, mean, variance]) if (p.length !== channels) fail(`a parameter has ${p.length} values for ${channels} channels`);
+  for (const p of [scale, bias, mean, variance])
+    if (p.length !== channels) fail(`a parameter has ${p.length} values for ${channels} channels`);
   const epsilon = floatAttr(node, 'epsilon', 1e-5);
   const [src, y] = [floats(t), alloc('f32', t.shape)];
   for (let o = 0, at = 0; o < outer; o++) {

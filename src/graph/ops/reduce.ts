@@ -1,6 +1,20 @@
 /** Reductions over any axes, softmax, and the positions of extremes. Sums are kept in double precision. */
 import type { GraphNode, Tensor } from '../graph.ts';
-import { alloc, around, axisOf, type Family, fail, floats, type Inputs, intAttr, intsOf, need, type OpFn, permute, withShape } from './common.ts';
+import {
+  alloc,
+  around,
+  axisOf,
+  type Family,
+  fail,
+  floats,
+  type Inputs,
+  intAttr,
+  intsOf,
+  need,
+  type OpFn,
+  permute,
+  withShape,
+} from './common.ts';
 
 /** axes (input 1; empty or absent: all, unless noop_with_empty_axes) sorted, distinct and non-negative. */
 function axesOf(x: Inputs, node: GraphNode, rank: number): number[] {
@@ -94,7 +108,10 @@ const extreme =
     const last = intAttr(node, 'select_last_index', 0) !== 0;
     const [outer, count, inner] = around(t.shape, axis);
     if (count === 0) fail('nothing to choose from');
-    const y = alloc('i64', t.shape.map((d, i) => (i === axis ? 1 : d)));
+    const y = alloc(
+      'i64',
+      t.shape.map((d, i) => (i === axis ? 1 : d)),
+    );
     for (let o = 0; o < outer; o++) {
       for (let i = 0; i < inner; i++) {
         const at = o * count * inner + i;
@@ -106,7 +123,14 @@ const extreme =
         y.data[o * inner + i] = best;
       }
     }
-    return [intAttr(node, 'keepdims', 1) ? y : withShape(y, t.shape.filter((_, i) => i !== axis))];
+    return [
+      intAttr(node, 'keepdims', 1)
+        ? y
+        : withShape(
+            y,
+            t.shape.filter((_, i) => i !== axis),
+          ),
+    ];
   };
 
 const cumSum: OpFn = (x, node) => {

@@ -1,7 +1,7 @@
 /** Resize by nearest neighbour or linearly, as ONNX defines it; inputs: data, roi (unused), scales, sizes. */
 import { type GraphNode, sizeOf, type Tensor } from '../graph.ts';
-import { alloc, axisOf, type Family, fail, floats, type Inputs, intsAttr, intsOf, need, stridesOf, strAttr } from './common.ts';
 import { roundEven } from '../math.ts';
+import { alloc, axisOf, type Family, fail, floats, type Inputs, intsAttr, intsOf, need, strAttr, stridesOf } from './common.ts';
 
 /** For each output position of one axis: the source positions and weights. */
 type Taps = { at: number[]; weight: number[] }[];
@@ -35,7 +35,8 @@ function resize(x: Inputs, node: GraphNode): Tensor[] {
   const axes = (intsAttr(node, 'axes') ?? t.shape.map((_, i) => i)).map((a) => axisOf(a, rank));
   const given = (i: number): Tensor | undefined => (x[i] !== undefined && x[i].data.length > 0 ? x[i] : undefined);
   const [scales, sizes] = [given(2), given(3)];
-  if ((strAttr(node, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch' && sizes) || node.attrs.antialias === 1) return fail('keep_aspect_ratio_policy and antialias are not supported');
+  if ((strAttr(node, 'keep_aspect_ratio_policy', 'stretch') !== 'stretch' && sizes) || node.attrs.antialias === 1)
+    return fail('keep_aspect_ratio_policy and antialias are not supported');
   const list = sizes ? intsOf(sizes) : scales ? Array.from(scales.data) : fail('neither scales nor sizes');
   if (list.length !== axes.length || list.some((v) => !(v > 0))) return fail(`scales or sizes [${list}] for [${t.shape}]`);
   const shape = [...t.shape];
@@ -67,7 +68,10 @@ function tapsOf(node: GraphNode, mode: string, scale: number, size: number, out:
 }
 
 function along(t: Tensor, axis: number, taps: Taps): Tensor {
-  const y = alloc(t.dtype, t.shape.map((d, i) => (i === axis ? taps.length : d)));
+  const y = alloc(
+    t.dtype,
+    t.shape.map((d, i) => (i === axis ? taps.length : d)),
+  );
   const inner = stridesOf(t.shape)[axis];
   const outer = sizeOf(t.shape.slice(0, axis));
   const src = t.dtype === 'f32' ? floats(t) : t.data;

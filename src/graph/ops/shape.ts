@@ -2,7 +2,23 @@
 import type { GraphNode, Tensor } from '../graph.ts';
 import { sizeOf } from '../graph.ts';
 import {
-  alloc, around, axisOf, broadcastShape, broadcastTo, copyStrided, type Family, fail, type Inputs, intAttr, intsAttr, intsOf, need, permute, stridesOf, strAttr, withShape,
+  alloc,
+  around,
+  axisOf,
+  broadcastShape,
+  broadcastTo,
+  copyStrided,
+  type Family,
+  fail,
+  type Inputs,
+  intAttr,
+  intsAttr,
+  intsOf,
+  need,
+  permute,
+  strAttr,
+  stridesOf,
+  withShape,
 } from './common.ts';
 
 /** A Reshape target made concrete: 0 copies (unless allowzero), −1 is what remains. */
@@ -35,7 +51,8 @@ function transpose(x: Inputs, node: GraphNode): Tensor[] {
   const t = need(x, 0);
   const rank = t.shape.length;
   const perm = intsAttr(node, 'perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
-  if (perm.length !== rank || new Set(perm).size !== rank || perm.some((p) => p < 0 || p >= rank)) return fail(`perm [${perm}] on rank ${rank}`);
+  if (perm.length !== rank || new Set(perm).size !== rank || perm.some((p) => p < 0 || p >= rank))
+    return fail(`perm [${perm}] on rank ${rank}`);
   return [permute(t, perm)];
 }
 
@@ -43,7 +60,12 @@ function squeeze(x: Inputs): Tensor[] {
   const t = need(x, 0);
   const axes = x[1] === undefined ? undefined : intsOf(x[1]).map((a) => axisOf(a, t.shape.length));
   for (const a of axes ?? []) if (t.shape[a] !== 1) fail(`axis ${a} of [${t.shape}] is not 1`);
-  return [withShape(t, t.shape.filter((d, i) => (axes ? !axes.includes(i) : d !== 1)))];
+  return [
+    withShape(
+      t,
+      t.shape.filter((d, i) => (axes ? !axes.includes(i) : d !== 1)),
+    ),
+  ];
 }
 
 function unsqueeze(x: Inputs): Tensor[] {
@@ -53,7 +75,12 @@ function unsqueeze(x: Inputs): Tensor[] {
   const axes = given.map((a) => axisOf(a, rank));
   if (new Set(axes).size !== axes.length) return fail(`repeated axes [${given}]`);
   let next = 0;
-  return [withShape(t, Array.from({ length: rank }, (_, i) => (axes.includes(i) ? 1 : t.shape[next++])))];
+  return [
+    withShape(
+      t,
+      Array.from({ length: rank }, (_, i) => (axes.includes(i) ? 1 : t.shape[next++])),
+    ),
+  ];
 }
 
 /** Joins along one axis. */
@@ -65,7 +92,10 @@ export function concat(parts: readonly Tensor[], given: number): Tensor {
       fail(`[${first.shape}] ${first.dtype} and [${p.shape}] ${p.dtype} do not join along axis ${axis}`);
   }
   const total = parts.reduce((n, p) => n + p.shape[axis], 0);
-  const y = alloc(first.dtype, first.shape.map((d, i) => (i === axis ? total : d)));
+  const y = alloc(
+    first.dtype,
+    first.shape.map((d, i) => (i === axis ? total : d)),
+  );
   const [outer, , inner] = around(y.shape, axis);
   for (let at = 0, k = 0; k < parts.length; at += parts[k].shape[axis] * inner, k++) {
     const step = parts[k].shape[axis] * inner;
@@ -81,11 +111,15 @@ function split(x: Inputs, node: GraphNode): Tensor[] {
   const size = t.shape[axis];
   const chunk = Math.ceil(size / count);
   const sizes = x[1] === undefined ? node.outputs.map((_, i) => Math.max(0, Math.min(chunk, size - i * chunk))) : intsOf(x[1]);
-  if (sizes.length !== count || sizes.some((s) => s < 0) || sizes.reduce((a, b) => a + b, 0) !== size) return fail(`${size} split as [${sizes}] into ${count}`);
+  if (sizes.length !== count || sizes.some((s) => s < 0) || sizes.reduce((a, b) => a + b, 0) !== size)
+    return fail(`${size} split as [${sizes}] into ${count}`);
   const strides = stridesOf(t.shape);
   let from = 0;
   return sizes.map((s) => {
-    const y = alloc(t.dtype, t.shape.map((d, i) => (i === axis ? s : d)));
+    const y = alloc(
+      t.dtype,
+      t.shape.map((d, i) => (i === axis ? s : d)),
+    );
     copyStrided(y.data, t.data, y.shape, strides, from * strides[axis]);
     from += s;
     return y;
@@ -98,7 +132,12 @@ function slice(x: Inputs): Tensor[] {
   const [starts, ends] = [intsOf(need(x, 1)), intsOf(need(x, 2))];
   const axes = (x[3] === undefined ? starts.map((_, i) => i) : intsOf(x[3])).map((a) => axisOf(a, t.shape.length));
   const steps = x[4] === undefined ? starts.map(() => 1) : intsOf(x[4]);
-  if (ends.length !== starts.length || axes.length !== starts.length || steps.length !== starts.length || new Set(axes).size !== axes.length)
+  if (
+    ends.length !== starts.length ||
+    axes.length !== starts.length ||
+    steps.length !== starts.length ||
+    new Set(axes).size !== axes.length
+  )
     return fail(`starts [${starts}], ends [${ends}], axes [${axes}], steps [${steps}]`);
   const shape = [...t.shape];
   const strides = stridesOf(t.shape);
@@ -122,9 +161,16 @@ function tile(x: Inputs): Tensor[] {
   let t = need(x, 0);
   const repeats = intsOf(need(x, 1));
   if (repeats.length !== t.shape.length) return fail(`repeats [${repeats}] for [${t.shape}]`);
-  alloc('bool', t.shape.map((d, i) => d * repeats[i]));
+  alloc(
+    'bool',
+    t.shape.map((d, i) => d * repeats[i]),
+  );
   repeats.forEach((r, axis) => {
-    if (r === 0) t = alloc(t.dtype, t.shape.map((d, i) => (i === axis ? 0 : d)));
+    if (r === 0)
+      t = alloc(
+        t.dtype,
+        t.shape.map((d, i) => (i === axis ? 0 : d)),
+      );
     else if (r > 1) t = concat(new Array<Tensor>(r).fill(t), axis);
   });
   return [t];
@@ -176,7 +222,15 @@ function depthToSpace(x: Inputs, node: GraphNode): Tensor[] {
   if (t.shape.length !== 4 || s < 1 || t.shape[1] % (s * s) !== 0) return fail(`blocks of ${s} from [${t.shape}]`);
   const [n, c, h, w] = t.shape;
   const [six, perm] =
-    strAttr(node, 'mode', 'DCR') === 'DCR' ? [[n, s, s, c / (s * s), h, w], [0, 3, 4, 1, 5, 2]] : [[n, c / (s * s), s, s, h, w], [0, 1, 4, 2, 5, 3]];
+    strAttr(node, 'mode', 'DCR') === 'DCR'
+      ? [
+          [n, s, s, c / (s * s), h, w],
+          [0, 3, 4, 1, 5, 2],
+        ]
+      : [
+          [n, c / (s * s), s, s, h, w],
+          [0, 1, 4, 2, 5, 3],
+        ];
   return [withShape(permute(withShape(t, six), perm), [n, c / (s * s), h * s, w * s])];
 }
 
@@ -194,7 +248,12 @@ export const shapes: Family = {
   Transpose: transpose,
   Squeeze: squeeze,
   Unsqueeze: unsqueeze,
-  Concat: (x, node) => [concat(x.map((_, i) => need(x, i)), intAttr(node, 'axis', 0))],
+  Concat: (x, node) => [
+    concat(
+      x.map((_, i) => need(x, i)),
+      intAttr(node, 'axis', 0),
+    ),
+  ],
   Split: split,
   Slice: slice,
   Expand: (x) => [broadcastTo(need(x, 0), broadcastShape(need(x, 0).shape, intsOf(need(x, 1))))],

@@ -50,11 +50,20 @@ export function windowOf(node: GraphNode, spatial: readonly number[], kernel: re
   return {
     size: pair(spatial, 1),
     kernel: pair(kernel, 1),
-    out: pair(at.map((a) => a[0]), 1),
+    out: pair(
+      at.map((a) => a[0]),
+      1,
+    ),
     stride: pair(stride, 1),
     dilation: pair(dilation, 1),
-    before: pair(at.map((a) => a[1]), 0),
-    after: pair(at.map((a) => a[2]), 0),
+    before: pair(
+      at.map((a) => a[1]),
+      0,
+    ),
+    after: pair(
+      at.map((a) => a[2]),
+      0,
+    ),
   };
 }
 
@@ -67,7 +76,7 @@ function conv(x: Inputs, node: GraphNode): Tensor[] {
   if (t.shape.length !== w.shape.length || t.shape.length < 3 || group < 1 || channels !== per * group || M % group !== 0)
     return fail(`a kernel [${w.shape}] on [${t.shape}] in ${group} groups`);
   const given = intsAttr(node, 'kernel_shape');
-  if (given !== undefined && given.some((k, i) => k !== w.shape[2 + i])) fail(`kernel_shape [${given}] with weights [${w.shape}]`);
+  if (given?.some((k, i) => k !== w.shape[2 + i])) fail(`kernel_shape [${given}] with weights [${w.shape}]`);
   const win = windowOf(node, t.shape.slice(2), w.shape.slice(2));
   const [OH, OW] = win.out;
   const y = alloc('f32', [batch, M, ...(t.shape.length === 3 ? [OW] : [OH, OW])]);
@@ -193,7 +202,10 @@ const globalPool =
     const src = floats(t);
     if (t.shape.length < 3) return fail(`expected [N, C, …], got [${t.shape}]`);
     const inner = sizeOf(t.shape.slice(2));
-    const y = alloc('f32', t.shape.map((d, i) => (i < 2 ? d : 1)));
+    const y = alloc(
+      'f32',
+      t.shape.map((d, i) => (i < 2 ? d : 1)),
+    );
     for (let p = 0; p < y.data.length; p++) {
       let acc = kind === 'max' ? Number.NEGATIVE_INFINITY : 0;
       for (let i = p * inner; i < (p + 1) * inner; i++) acc = kind === 'max' ? Math.max(acc, src[i]) : acc + src[i];

@@ -87,7 +87,13 @@ const forms: readonly Form[] = [
   // ½·x·(1 + erf(x/√2))
   { inner: 'Erf', outer: { '1,0': 0.5, '1,1': 0.5 }, argument: { '1,0': Math.SQRT1_2 }, op: 'Gelu', attrs: { approximate: 'none' } },
   // ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
-  { inner: 'Tanh', outer: { '1,0': 0.5, '1,1': 0.5 }, argument: { '1,0': root, '3,0': 0.044715 * root }, op: 'Gelu', attrs: { approximate: 'tanh' } },
+  {
+    inner: 'Tanh',
+    outer: { '1,0': 0.5, '1,1': 0.5 },
+    argument: { '1,0': root, '3,0': 0.044715 * root },
+    op: 'Gelu',
+    attrs: { approximate: 'tanh' },
+  },
   // x·sigmoid(x)
   { inner: 'Sigmoid', outer: { '1,1': 1 }, argument: { '1,0': 1 }, op: 'Silu', attrs: {} },
   // x·sigmoid(1.702·x), the quick form of GELU
@@ -101,7 +107,9 @@ export const activations: Rule = (node, v) => {
   for (const t of near) {
     const inner = v.maker(t, 'Erf', 'Tanh', 'Sigmoid');
     if (inner === undefined) continue;
-    const candidates = new Set([...below(inner.inputs[0], v, 5, new Set())].filter((x) => near.includes(x) && v.sameShape(x, node.outputs[0])));
+    const candidates = new Set(
+      [...below(inner.inputs[0], v, 5, new Set())].filter((x) => near.includes(x) && v.sameShape(x, node.outputs[0])),
+    );
     for (const x of candidates) {
       const outer = expand(node.outputs[0], x, t, v);
       if (outer === undefined) continue;
@@ -118,7 +126,8 @@ export const mish: Rule = (node, v) => {
   for (const [x, t] of [node.inputs, [node.inputs[1], node.inputs[0]]]) {
     const tanh = v.maker(t, 'Tanh');
     const softplus = tanh && v.maker(tanh.inputs[0], 'Softplus');
-    if (softplus && softplus.inputs[0] === x) return [{ op: 'Mish', name: v.nameFor(node, 'Mish'), inputs: [x], outputs: node.outputs, attrs: {} }];
+    if (softplus && softplus.inputs[0] === x)
+      return [{ op: 'Mish', name: v.nameFor(node, 'Mish'), inputs: [x], outputs: node.outputs, attrs: {} }];
   }
   return undefined;
 };

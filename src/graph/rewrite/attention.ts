@@ -53,7 +53,8 @@ function carry(shape: readonly number[], steps: readonly Step[], v: View): Tenso
   const n = sizeOf(shape);
   let t: Tensor = { dtype: 'i64', shape: [...shape], data: Float64Array.from({ length: n }, (_, i) => i) };
   try {
-    for (const { node, output } of steps) t = runNode(node, [t, ...node.inputs.slice(1).map((i) => (i === '' ? undefined : v.constant(i)))])[output];
+    for (const { node, output } of steps)
+      t = runNode(node, [t, ...node.inputs.slice(1).map((i) => (i === '' ? undefined : v.constant(i)))])[output];
   } catch (e) {
     if (e instanceof ModelError) return undefined;
     throw e;
@@ -89,15 +90,18 @@ function splitOf(name: string, turned: boolean, heads: number, v: View): Heads |
       const tokens = sizeOf(from.shapes[p]) / width;
       const batch = tokens / rows;
       const count = lead / batch;
-      if (!Number.isInteger(batch) || !Number.isInteger(count) || count < 1 || (heads > 0 && count !== heads) || lead * rows * size === 0) return false;
+      if (!Number.isInteger(batch) || !Number.isInteger(count) || count < 1 || (heads > 0 && count !== heads) || lead * rows * size === 0)
+        return false;
       const t = carry(from.shapes[p], steps, v);
       if (t === undefined || t.data.length !== lead * rows * size) return false;
-      const at = (b: number, h: number, i: number, j: number): number => t.data[(b * count + h) * rows * size + (turned ? j * rows + i : i * size + j)];
+      const at = (b: number, h: number, i: number, j: number): number =>
+        t.data[(b * count + h) * rows * size + (turned ? j * rows + i : i * size + j)];
       const columns = Array.from({ length: count * size }, (_, c) => at(0, Math.floor(c / size), 0, c % size));
       if (columns.some((c) => c >= width)) return false;
       for (let b = 0; b < batch; b++)
         for (let h = 0; h < count; h++)
-          for (let i = 0; i < rows; i++) for (let j = 0; j < size; j++) if (at(b, h, i, j) !== (b * rows + i) * width + columns[h * size + j]) return false;
+          for (let i = 0; i < rows; i++)
+            for (let j = 0; j < size; j++) if (at(b, h, i, j) !== (b * rows + i) * width + columns[h * size + j]) return false;
       const before = answer;
       answer ??= { base, factor, columns, batch, heads: count };
       return before === undefined || (before.heads === count && before.batch === batch && before.columns.every((c, i) => c === columns[i]));
@@ -108,7 +112,13 @@ function splitOf(name: string, turned: boolean, heads: number, v: View): Heads |
 }
 
 /** A value [batch, rows, columns] with these columns of the split's base, and the nodes that make it. */
-function takeColumns(split: Heads, rows: readonly number[], v: View, node: GraphNode, part: string): { name: string; nodes: GraphNode[] } | undefined {
+function takeColumns(
+  split: Heads,
+  rows: readonly number[],
+  v: View,
+  node: GraphNode,
+  part: string,
+): { name: string; nodes: GraphNode[] } | undefined {
   const width = v.dim(split.base, -1) as number;
   const wanted = split.columns;
   const nodes: GraphNode[] = [];
@@ -119,15 +129,40 @@ function takeColumns(split: Heads, rows: readonly number[], v: View, node: Graph
     const contiguous = wanted.every((c, i) => c === wanted[0] + i);
     if (linear && w && (!linear.inputs[2] || b)) {
       const own = v.fresh(`${linear.name}.${part}`);
-      const weight = v.add(`${own}.weight`, tensor(Array.from({ length: w.shape[0] * wanted.length }, (_, i) => w.data[Math.floor(i / wanted.length) * width + wanted[i % wanted.length]]), [w.shape[0], wanted.length]));
-      const bias = b ? [v.add(`${own}.bias`, tensor(wanted.map((c) => b.data[c]), [wanted.length]))] : [];
+      const weight = v.add(
+        `${own}.weight`,
+        tensor(
+          Array.from(
+            { length: w.shape[0] * wanted.length },
+            (_, i) => w.data[Math.floor(i / wanted.length) * width + wanted[i % wanted.length]],
+          ),
+          [w.shape[0], wanted.length],
+        ),
+      );
+      const bias = b
+        ? [
+            v.add(
+              `${own}.bias`,
+              tensor(
+                wanted.map((c) => b.data[c]),
+                [wanted.length],
+              ),
+            ),
+          ]
+        : [];
       name = v.fresh(`${own}.out`);
       nodes.push({ op: 'Linear', name: own, inputs: [linear.inputs[0], weight, ...bias], outputs: [name], attrs: {} });
     } else if (contiguous) {
       const own = v.fresh(`${node.name}.${part}`);
       name = v.fresh(`${own}.out`);
       const list = (hint: string, value: number): string => v.add(`${own}.${hint}`, tensor([value], [1], 'i64'));
-      nodes.push({ op: 'Slice', name: own, inputs: [split.base, list('start', wanted[0]), list('end', wanted[0] + wanted.length), list('axis', -1)], outputs: [name], attrs: {} });
+      nodes.push({
+        op: 'Slice',
+        name: own,
+        inputs: [split.base, list('start', wanted[0]), list('end', wanted[0] + wanted.length), list('axis', -1)],
+        outputs: [name],
+        attrs: {},
+      });
     } else return undefined;
     v.note(name, { dtype: 'f32', shapes: (v.fact(split.base)?.shapes ?? []).map((s) => [...s.slice(0, -1), wanted.length]) });
   }
@@ -208,7 +243,8 @@ export const attention: Rule = (node, v) => {
   const wanted = v.fact(node.outputs[0])?.shapes ?? [];
   const scaled = val.factor === 1 ? [] : undefined;
   if (scaled === undefined) return undefined;
-  if (wanted.every((s, p) => s.length === shapes[p].length && s.every((d, i) => d === shapes[p][i]))) return [...made, result(node.outputs[0])];
+  if (wanted.every((s, p) => s.length === shapes[p].length && s.every((d, i) => d === shapes[p][i])))
+    return [...made, result(node.outputs[0])];
   const target = staticTarget(wanted);
   if (target === undefined) return undefined;
   const out = v.fresh(`${name}.out`);

@@ -20,14 +20,30 @@ export const gemmToLinear: Rule = (node, v) => {
   const turned = node.attrs.transB ? permute(given, [1, 0]) : given;
   const width = turned.shape[1];
   const c = node.inputs[2] ? v.constant(node.inputs[2]) : undefined;
-  if (node.inputs[2] && (c === undefined || (c.data.length !== 1 && (c.data.length !== width || c.shape.at(-1) !== width)))) return undefined;
-  const w = alpha === 1 && turned === given ? node.inputs[1] : v.add(`${node.inputs[1]}.linear`, map(turned, (x) => alpha * x));
-  const bias = c === undefined ? [] : c.data.length === width && c.shape.length === 1 && beta === 1 ? [node.inputs[2]] : [v.add(`${node.inputs[2]}.linear`, row(c, width, beta))];
+  if (node.inputs[2] && (c === undefined || (c.data.length !== 1 && (c.data.length !== width || c.shape.at(-1) !== width))))
+    return undefined;
+  const w =
+    alpha === 1 && turned === given
+      ? node.inputs[1]
+      : v.add(
+          `${node.inputs[1]}.linear`,
+          map(turned, (x) => alpha * x),
+        );
+  const bias =
+    c === undefined
+      ? []
+      : c.data.length === width && c.shape.length === 1 && beta === 1
+        ? [node.inputs[2]]
+        : [v.add(`${node.inputs[2]}.linear`, row(c, width, beta))];
   return [{ op: 'Linear', name: v.nameFor(node, 'Linear'), inputs: [node.inputs[0], w, ...bias], outputs: node.outputs, attrs: {} }];
 };
 
 const map = (t: Tensor, f: (x: number, i: number) => number): Tensor => tensor(Array.from(t.data, f), t.shape);
-const row = (t: Tensor, width: number, factor: number): Tensor => tensor(Array.from({ length: width }, (_, i) => factor * t.data[t.data.length === 1 ? 0 : i]), [width]);
+const row = (t: Tensor, width: number, factor: number): Tensor =>
+  tensor(
+    Array.from({ length: width }, (_, i) => factor * t.data[t.data.length === 1 ? 0 : i]),
+    [width],
+  );
 
 /** A constant that is one row along the last axis of `x` (or one number), as that row. */
 function rowConstant(name: string, x: string, width: number, v: View): number[] | undefined {
@@ -57,17 +73,50 @@ const fold =
     return undefined;
   };
 
-function folded(node: GraphNode, linear: GraphNode, w: Tensor, bias: Tensor | undefined, c: string, k: readonly number[], v: View): string[] {
+function folded(
+  node: GraphNode,
+  linear: GraphNode,
+  w: Tensor,
+  bias: Tensor | undefined,
+  c: string,
+  k: readonly number[],
+  v: View,
+): string[] {
   const width = k.length;
   if (node.op === 'Add' || node.op === 'Sub') {
     const given = v.constant(c);
-    if (bias === undefined && node.op === 'Add' && given?.shape.length === 1 && given.data.length === width) return [linear.inputs[0], linear.inputs[1], c];
+    if (bias === undefined && node.op === 'Add' && given?.shape.length === 1 && given.data.length === width)
+      return [linear.inputs[0], linear.inputs[1], c];
     const sign = node.op === 'Add' ? 1 : -1;
-    return [linear.inputs[0], linear.inputs[1], v.add(`${linear.name}.bias`, tensor(k.map((e, i) => (bias?.data[i] ?? 0) + sign * e), [width]))];
+    return [
+      linear.inputs[0],
+      linear.inputs[1],
+      v.add(
+        `${linear.name}.bias`,
+        tensor(
+          k.map((e, i) => (bias?.data[i] ?? 0) + sign * e),
+          [width],
+        ),
+      ),
+    ];
   }
   const factor = node.op === 'Mul' ? k : k.map((e) => 1 / e);
-  const inputs = [linear.inputs[0], v.add(`${linear.name}.weight`, map(w, (x, i) => x * factor[i % width]))];
-  return bias ? [...inputs, v.add(`${linear.name}.bias`, map(bias, (x, i) => x * factor[i]))] : inputs;
+  const inputs = [
+    linear.inputs[0],
+    v.add(
+      `${linear.name}.weight`,
+      map(w, (x, i) => x * factor[i % width]),
+    ),
+  ];
+  return bias
+    ? [
+        ...inputs,
+        v.add(
+          `${linear.name}.bias`,
+          map(bias, (x, i) => x * factor[i]),
+        ),
+      ]
+    : inputs;
 }
 
 export const addToLinear = fold(['Add', 'Sub']);
@@ -77,7 +126,8 @@ export const scaleLinear = fold(['Mul', 'Div']);
 function channelConstant(name: string, channels: number, rank: number, v: View): number[] | undefined {
   const t = v.constant(name);
   if (t === undefined || t.dtype !== 'f32' || t.shape.length > rank) return undefined;
-  const fits = t.data.length === 1 || (t.data.length === channels && t.shape.length >= rank - 1 && t.shape[t.shape.length - rank + 1] === channels);
+  const fits =
+    t.data.length === 1 || (t.data.length === channels && t.shape.length >= rank - 1 && t.shape[t.shape.length - rank + 1] === channels);
   return fits ? Array.from({ length: channels }, (_, i) => t.data[t.data.length === 1 ? 0 : i]) : undefined;
 }
 
@@ -87,8 +137,19 @@ function convAffine(conv: GraphNode, outputs: string[], g: readonly number[], h:
   const b = conv.inputs[2] ? v.constant(conv.inputs[2]) : undefined;
   if (w === undefined || (conv.inputs[2] && b === undefined) || v.uses(conv.outputs[0]) !== 1) return undefined;
   const per = w.data.length / w.shape[0];
-  const weight = g.every((e) => e === 1) ? conv.inputs[1] : v.add(`${conv.name}.weight`, map(w, (x, i) => x * g[Math.floor(i / per)]));
-  const bias = v.add(`${conv.name}.bias`, tensor(h.map((e, i) => (b?.data[i] ?? 0) * g[i] + e), [h.length]));
+  const weight = g.every((e) => e === 1)
+    ? conv.inputs[1]
+    : v.add(
+        `${conv.name}.weight`,
+        map(w, (x, i) => x * g[Math.floor(i / per)]),
+      );
+  const bias = v.add(
+    `${conv.name}.bias`,
+    tensor(
+      h.map((e, i) => (b?.data[i] ?? 0) * g[i] + e),
+      [h.length],
+    ),
+  );
   return [{ ...conv, inputs: [conv.inputs[0], weight, bias], outputs }];
 }
 
@@ -104,7 +165,9 @@ export const scaleConv: Rule = (node, v) => {
     const k = channelConstant(c, channels, rank, v);
     if (k === undefined) continue;
     const [zero, one] = [k.map(() => 0), k.map(() => 1)];
-    const [g, h] = { Mul: [k, zero], Div: [k.map((e) => 1 / e), zero], Add: [one, k], Sub: [one, k.map((e) => -e)] }[node.op as 'Mul' | 'Div' | 'Add' | 'Sub'];
+    const [g, h] = { Mul: [k, zero], Div: [k.map((e) => 1 / e), zero], Add: [one, k], Sub: [one, k.map((e) => -e)] }[
+      node.op as 'Mul' | 'Div' | 'Add' | 'Sub'
+    ];
     const out = convAffine(conv, node.outputs, g, h, v);
     if (out) return out;
   }
@@ -124,8 +187,18 @@ export const batchNorm: Rule = (node, v) => {
   if (before.op === 'Conv') return convAffine(before, node.outputs, g, h, v);
   const w = v.constant(before.inputs[1]);
   const b = before.inputs[2] ? v.constant(before.inputs[2]) : undefined;
-  if (w === undefined || (before.inputs[2] && b === undefined) || v.rank(node.inputs[0]) !== 2 || v.uses(node.inputs[0]) !== 1) return undefined;
-  const weight = v.add(`${before.name}.weight`, map(w, (x, i) => x * g[i % g.length]));
-  const shift = v.add(`${before.name}.bias`, tensor(h.map((e, i) => (b?.data[i] ?? 0) * g[i] + e), [h.length]));
+  if (w === undefined || (before.inputs[2] && b === undefined) || v.rank(node.inputs[0]) !== 2 || v.uses(node.inputs[0]) !== 1)
+    return undefined;
+  const weight = v.add(
+    `${before.name}.weight`,
+    map(w, (x, i) => x * g[i % g.length]),
+  );
+  const shift = v.add(
+    `${before.name}.bias`,
+    tensor(
+      h.map((e, i) => (b?.data[i] ?? 0) * g[i] + e),
+      [h.length],
+    ),
+  );
   return [{ ...before, inputs: [before.inputs[0], weight, shift], outputs: node.outputs }];
 };

@@ -55,7 +55,10 @@ export const rmsNorm: Rule = (node, v) => {
     node.op === 'Div'
       ? [[node.inputs[0], root(node.inputs[1], v, false)]]
       : node.op === 'Mul'
-        ? [[node.inputs[0], root(node.inputs[1], v, true)], [node.inputs[1], root(node.inputs[0], v, true)]]
+        ? [
+            [node.inputs[0], root(node.inputs[1], v, true)],
+            [node.inputs[1], root(node.inputs[0], v, true)],
+          ]
         : [];
   for (const [d, under] of candidates) {
     const stats = under === undefined ? undefined : variance(under, v);
@@ -106,8 +109,26 @@ export const normScale: Rule = (node, v) => {
     if (k === undefined) continue;
     const name = norm.name;
     const times = node.op === 'Mul';
-    const g = times ? v.add(`${name}.scale`, tensor(Array.from(scale.data, (s, i) => s * k[i]), [width])) : norm.inputs[1];
-    const b = bias ? v.add(`${name}.bias`, tensor(Array.from(bias.data, (s, i) => (times ? s * k[i] : s + k[i])), [width])) : times ? '' : v.add(`${name}.bias`, tensor(k, [width]));
+    const g = times
+      ? v.add(
+          `${name}.scale`,
+          tensor(
+            Array.from(scale.data, (s, i) => s * k[i]),
+            [width],
+          ),
+        )
+      : norm.inputs[1];
+    const b = bias
+      ? v.add(
+          `${name}.bias`,
+          tensor(
+            Array.from(bias.data, (s, i) => (times ? s * k[i] : s + k[i])),
+            [width],
+          ),
+        )
+      : times
+        ? ''
+        : v.add(`${name}.bias`, tensor(k, [width]));
     return [{ ...norm, name, inputs: [norm.inputs[0], g, ...(b ? [b] : [])], outputs: node.outputs }];
   }
   return undefined;

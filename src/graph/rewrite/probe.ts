@@ -19,7 +19,13 @@ export interface Fact {
 }
 
 /** Parameter settings tried until one runs: some graphs have a least size, or want a multiple of something. */
-const settings: readonly (readonly [number, number])[] = [[7, 12], [8, 16], [32, 64], [224, 256], [1, 2]];
+const settings: readonly (readonly [number, number])[] = [
+  [7, 12],
+  [8, 16],
+  [32, 64],
+  [224, 256],
+  [1, 2],
+];
 
 export function parametersOf(graph: Graph): string[] {
   return [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d) => typeof d === 'string')))];
@@ -53,8 +59,19 @@ function merge(runs: readonly Map<string, Tensor>[]): Map<string, Fact> {
 
 /** Inputs whose values decide the shape of the output. */
 const deciding: Readonly<Record<string, readonly number[]>> = {
-  Reshape: [1], Expand: [1], Range: [0, 1, 2], ConstantOfShape: [0], Slice: [1, 2, 3, 4], Tile: [1], Pad: [1, 3], Resize: [2, 3], TopK: [1], OneHot: [1], Split: [1],
-  Squeeze: [1], Unsqueeze: [1],
+  Reshape: [1],
+  Expand: [1],
+  Range: [0, 1, 2],
+  ConstantOfShape: [0],
+  Slice: [1, 2, 3, 4],
+  Tile: [1],
+  Pad: [1, 3],
+  Resize: [2, 3],
+  TopK: [1],
+  OneHot: [1],
+  Split: [1],
+  Squeeze: [1],
+  Unsqueeze: [1],
 };
 
 /** One run. Values whose shape depends on data are left out. */
@@ -63,7 +80,13 @@ function run(graph: Graph, sizes: ReadonlyMap<string, number>): Map<string, Tens
   const data = new Set<string>();
   for (const input of graph.inputs) {
     data.add(input.name);
-    all.set(input.name, alloc(input.dtype, input.shape.map((d) => (typeof d === 'number' ? d : (sizes.get(d) ?? 1)))));
+    all.set(
+      input.name,
+      alloc(
+        input.dtype,
+        input.shape.map((d) => (typeof d === 'number' ? d : (sizes.get(d) ?? 1))),
+      ),
+    );
   }
   for (const node of graph.nodes) {
     const x = node.inputs.map((name) => (name === '' ? undefined : all.get(name)));
@@ -97,7 +120,9 @@ function product(node: GraphNode, x: readonly (Tensor | undefined)[]): Tensor[] 
   if (a.shape.length < 2 || b.shape.length < 2) return undefined;
   try {
     if (node.op === 'MatMul' && a.shape.at(-1) === b.shape.at(-2)) {
-      return [alloc('f32', [...broadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2)), a.shape.at(-2) as number, b.shape.at(-1) as number])];
+      return [
+        alloc('f32', [...broadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2)), a.shape.at(-2) as number, b.shape.at(-1) as number]),
+      ];
     }
     if (node.op === 'Linear' && a.shape.at(-1) === b.shape[0]) return [alloc('f32', [...a.shape.slice(0, -1), b.shape[1]])];
     if (node.op === 'Conv' && a.shape.length === b.shape.length && a.shape[1] === b.shape[1] * intAttr(node, 'group', 1)) {

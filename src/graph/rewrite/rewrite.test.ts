@@ -25,7 +25,11 @@ async function rewritten(bytes: Uint8Array, shapes: readonly (readonly number[])
 }
 
 describe.each([11, 13, 17, 20])('opset %i', (opset) => {
-  const lengths = [[1, 5, W], [1, 9, W], [1, 1, W]];
+  const lengths = [
+    [1, 5, W],
+    [1, 9, W],
+    [1, 1, W],
+  ];
   const dynamic = [1, 'n', W];
 
   test.each(['erf', 'half first', 'tanh', 'tanh cube'] as const)('GELU (%s) is found', async (form) => {
@@ -75,7 +79,20 @@ describe.each([11, 13, 17, 20])('opset %i', (opset) => {
     const a = s.op('Add', ['x', s.attention(s.layerNorm('x', W), W, 4, 'hf')]);
     const b = s.op('Add', [a, s.linear(s.gelu(s.linear(s.layerNorm(a, W), W, 2 * W), 'erf'), 2 * W, W)]);
     const g = await rewritten(s.model(dynamic, b), lengths);
-    expect(opsOf(g)).toEqual(['LayerNormalization', 'Linear', 'Linear', 'Linear', 'Attention', 'Linear', 'Add', 'LayerNormalization', 'Linear', 'Gelu', 'Linear', 'Add']);
+    expect(opsOf(g)).toEqual([
+      'LayerNormalization',
+      'Linear',
+      'Linear',
+      'Linear',
+      'Attention',
+      'Linear',
+      'Add',
+      'LayerNormalization',
+      'Linear',
+      'Gelu',
+      'Linear',
+      'Add',
+    ]);
   });
 });
 
@@ -134,7 +151,14 @@ test('interleaved q, k, v columns (per head) are cut into three Linears', async 
   const scores = s.op('Mul', [s.op('MatMul', [q, s.op('Transpose', [k], { perm: [0, 1, 3, 2] })]), s.scalar(0.3)]);
   const mixed = s.op('MatMul', [s.op('Softmax', [scores]), v]);
   const y = s.op('Reshape', [s.op('Transpose', [mixed], { perm: [0, 2, 1, 3] }), s.ints(0, -1, W)]);
-  expect(opsOf(await rewritten(s.model([1, 'n', W], y), [[1, 4, W], [1, 7, W]]))).toEqual(['Linear', 'Linear', 'Linear', 'Attention']);
+  expect(
+    opsOf(
+      await rewritten(s.model([1, 'n', W], y), [
+        [1, 4, W],
+        [1, 7, W],
+      ]),
+    ),
+  ).toEqual(['Linear', 'Linear', 'Linear', 'Attention']);
 });
 
 describe('what only looks alike is left alone', () => {

@@ -7,7 +7,9 @@ import type { Rule, View } from './view.ts';
 /** A folded constant may not be much larger than what it was made from. */
 const maxGrown = 1 << 20;
 
-const identity = (node: GraphNode, input: string): GraphNode[] => [{ op: 'Identity', name: node.name, inputs: [input], outputs: [node.outputs[0]], attrs: {} }];
+const identity = (node: GraphNode, input: string): GraphNode[] => [
+  { op: 'Identity', name: node.name, inputs: [input], outputs: [node.outputs[0]], attrs: {} },
+];
 
 /** f(constants) = constant. */
 export const foldConstants: Rule = (node, v) => {
@@ -45,7 +47,13 @@ export const foldShapes: Rule = (node, v) => {
 export const foldSizes: Rule = (node, v) => {
   const shape = v.maker(node.inputs[0], 'Shape');
   const ints = v.fact(node.outputs[0])?.ints;
-  if (shape === undefined || ints === undefined || !['Gather', 'Slice'].includes(node.op) || node.inputs.slice(1).some((i) => i !== '' && v.constant(i) === undefined)) return undefined;
+  if (
+    shape === undefined ||
+    ints === undefined ||
+    !['Gather', 'Slice'].includes(node.op) ||
+    node.inputs.slice(1).some((i) => i !== '' && v.constant(i) === undefined)
+  )
+    return undefined;
   if (!ints.every((list) => list.every((d, i) => d === ints[0][i]))) return undefined;
   v.define(node.outputs[0], { dtype: 'i64', shape: v.fact(node.outputs[0])?.shapes[0] ?? [], data: Float64Array.from(ints[0]) });
   return [];
@@ -156,7 +164,13 @@ export function shareCommon(): Rule {
   return (node, v) => {
     if (node === v.nodes[0]) seen = new Map();
     if (node.outputs.length !== 1) return undefined;
-    const key = JSON.stringify([node.op, node.inputs, Object.entries(node.attrs).sort().map(([k, a]) => [k, typeof a === 'object' && 'dtype' in a ? Array.from(a.data) : a])]);
+    const key = JSON.stringify([
+      node.op,
+      node.inputs,
+      Object.entries(node.attrs)
+        .sort()
+        .map(([k, a]) => [k, typeof a === 'object' && 'dtype' in a ? Array.from(a.data) : a]),
+    ]);
     const twin = seen.get(key);
     if (twin === undefined || twin === node) {
       seen.set(key, node);

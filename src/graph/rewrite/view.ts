@@ -98,7 +98,11 @@ export class View {
   /** Whether two values have the same shape at every setting of the parameters. */
   sameShape(a: string, b: string): boolean {
     const [p, q] = [this.facts.get(a), this.facts.get(b)];
-    return p !== undefined && q !== undefined && p.shapes.every((s, i) => s.length === q.shapes[i].length && s.every((d, axis) => d === q.shapes[i][axis]));
+    return (
+      p !== undefined &&
+      q !== undefined &&
+      p.shapes.every((s, i) => s.length === q.shapes[i].length && s.every((d, axis) => d === q.shapes[i][axis]))
+    );
   }
 
   /** Records what is known of a value a rule introduces. */

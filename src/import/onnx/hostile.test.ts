@@ -28,7 +28,10 @@ function survives(bytes: Uint8Array, run = false): boolean {
 }
 
 const vit = new URL('../../../models/fashion-vit.onnx', import.meta.url);
-const files: [string, Uint8Array][] = [['a transformer block', block()], ...(existsSync(vit) ? [['the shipped model', readFileSync(vit)] as [string, Uint8Array]] : [])];
+const files: [string, Uint8Array][] = [
+  ['a transformer block', block()],
+  ...(existsSync(vit) ? [['the shipped model', readFileSync(vit)] as [string, Uint8Array]] : []),
+];
 
 /** Peak growth of memory over a call, in MB (what is allocated and dropped inside one call is seen through its high-water mark). */
 function growth(f: () => void): number {
@@ -68,7 +71,8 @@ describe.each(files)('%s', (_, bytes) => {
 
 test('noise is refused', () => {
   const random = randomizer(3);
-  for (let i = 0; i < 500; i++) expect(survives(Uint8Array.from({ length: 1 + Math.floor(random() * 200) }, () => Math.floor(random() * 256)))).toBe(false);
+  for (let i = 0; i < 500; i++)
+    expect(survives(Uint8Array.from({ length: 1 + Math.floor(random() * 200) }, () => Math.floor(random() * 256)))).toBe(false);
 });
 
 /** tag, length, payload */
@@ -104,7 +108,9 @@ describe('small files that ask for much memory', () => {
     expect(mb).toBeLessThan(200);
   });
   test('millions of packed integers', () => {
-    const mb = growth(() => expect(() => readOnnx(field(7, field(5, field(7, new Uint8Array(40_000_000)))))).toThrow(/more integers than any model/));
+    const mb = growth(() =>
+      expect(() => readOnnx(field(7, field(5, field(7, new Uint8Array(40_000_000)))))).toThrow(/more integers than any model/),
+    );
     expect(mb).toBeLessThan(200);
   });
   test('messages nested a thousand deep', () => {

@@ -10,7 +10,8 @@ import { readOnnx } from './read.ts';
 
 /** Result types that are not the first input's. */
 function typeOf(op: string, output: number, inputs: readonly (Tensor | undefined)[], to: unknown): Tensor['dtype'] {
-  if (['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Equal', 'And', 'Or', 'Xor', 'Not', 'IsNaN', 'IsInf'].includes(op)) return 'bool';
+  if (['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Equal', 'And', 'Or', 'Xor', 'Not', 'IsNaN', 'IsInf'].includes(op))
+    return 'bool';
   if (['ArgMax', 'ArgMin', 'Shape', 'Size'].includes(op) || (op === 'TopK' && output === 1)) return 'i64';
   if (op === 'Cast') return to === 7 ? 'i64' : to === 9 ? 'bool' : 'f32';
   if (op === 'Where') return 'f32';

@@ -11,7 +11,7 @@ const maxValues = 2 ** 32;
 
 /** A name from the file, safe to print on one line. */
 export function printable(name: string): string {
-  const clean = name.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '?');
+  const clean = name.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, '?');
   return clean.length > 100 ? `${clean.slice(0, 97)}...` : clean;
 }
 

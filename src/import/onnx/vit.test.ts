@@ -11,14 +11,30 @@ const path = (name: string): URL => new URL(`../../../models/${name}`, import.me
 
 describe.skipIf(!existsSync(path('fashion-vit.onnx')))('the shipped vision transformer', () => {
   const bytes = existsSync(path('fashion-vit.onnx')) ? readFileSync(path('fashion-vit.onnx')) : new Uint8Array();
-  const pixels = existsSync(path('fashion-test-200.bin')) ? readFileSync(path('fashion-test-200.bin')).subarray(200) : new Uint8Array(784 * 5);
-  const image = (i: number): Tensor => tensor(Array.from(pixels.subarray(784 * i, 784 * (i + 1)), (p) => p / 255), [1, 1, 28, 28]);
+  const pixels = existsSync(path('fashion-test-200.bin'))
+    ? readFileSync(path('fashion-test-200.bin')).subarray(200)
+    : new Uint8Array(784 * 5);
+  const image = (i: number): Tensor =>
+    tensor(
+      Array.from(pixels.subarray(784 * i, 784 * (i + 1)), (p) => p / 255),
+      [1, 1, 28, 28],
+    );
 
   test('becomes fused operators only', () => {
     const graph = rewrite(readOnnx(bytes));
     const counts: Record<string, number> = {};
     for (const n of graph.nodes) counts[n.op] = (counts[n.op] ?? 0) + 1;
-    expect(counts).toEqual({ Conv: 1, Reshape: 1, Transpose: 1, Add: 9, LayerNormalization: 9, Linear: 25, Attention: 4, Gelu: 4, ReduceMean: 1 });
+    expect(counts).toEqual({
+      Conv: 1,
+      Reshape: 1,
+      Transpose: 1,
+      Add: 9,
+      LayerNormalization: 9,
+      Linear: 25,
+      Attention: 4,
+      Gelu: 4,
+      ReduceMean: 1,
+    });
     expect(graph.inputs).toEqual([{ name: 'image', dtype: 'f32', shape: [1, 1, 28, 28] }]);
   });
 

@@ -4,7 +4,7 @@
  * Passes before this one (import, rewrite, calibrate) work on the float graph; after it the program is checked and can be bound.
  */
 import { type Graph, ModelError } from '../graph/graph.ts';
-import type { Program } from '../program/program.ts';
+import { dimAttr, type Program } from '../program/program.ts';
 import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
 import { lowerNode, unsupported } from './lower/index.ts';
@@ -51,7 +51,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
     const t = low.share(v);
     const scale = t.scale as number;
     const bits = low.revealBits(t);
-    b.outputs.push({ name, tensor: b.gate('reveal', [t], { s: 0, bits }, { kind: 'share', bits, scale, bound: t.bound, label: name, shape: t.shape })[0].id });
+    b.outputs.push({ name, tensor: b.gate('reveal', [t], { s: 0, bits, shape: t.shape.map(dimAttr) }, { kind: 'share', bits, scale, bound: t.bound, label: name, shape: t.shape })[0].id });
   }
   const program: Program = {
     format: 'subrosa-program/1',

@@ -155,7 +155,7 @@ class AttentionLowering {
     const al = Math.max(1, Math.ceil(2 ** 32 / (period * most)));
     const scale = 2 ** 32 / (period * al);
     const cool = 2 ** h.stages;
-    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, epsilon: 1e-3, fractionBits: Math.log2(scale), t: 11, u: 11, slope: 0 });
+    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, epsilon: Number(process.env.EE ?? 1e-3), fractionBits: Math.log2(scale), t: Number(process.env.ET ?? 11), u: Number(process.env.ET ?? 11), slope: 0 });
     return { scale, gate, phase: h.range.hi + headroom };
   }
 
@@ -296,7 +296,7 @@ class AttentionLowering {
 /** Row lengths count as the next power of two, so that means are shifts. */
 const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
 /** Bits of the unnormalised a: its squares' row sum stays below 2^30. */
-const firstBits = (n: number): number => 15 - Math.floor((Math.log2(padded(n)) + 1) / 2);
+const firstBits = (n: number): number => Number(process.env.F0 ?? 15) - Math.floor((Math.log2(padded(n)) + 1) / 2);
 /** Bits of b² in the product with v. */
 const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
 

@@ -1,0 +1,164 @@
+/**
+ * The dealer at work: seeds for a session when both parties asked for it, then a stream of corrections to party 1 for each step, ahead of
+ * the run by a bounded window. It receives public parameters and counts, never data.
+ */
+import type { Frame, Link } from '../net/link.ts';
+import type { Params } from '../program/program.ts';
+import { DealerStep } from '../runtime/dealer.ts';
+import { type Model, type Prepared, prepare } from '../runtime/model.ts';
+import type { Profile } from '../runtime/party.ts';
+import { newSeed, sessionKey } from './keys.ts';
+import { decode, encode, frames, Open, SessionError, Step } from './messages.ts';
+
+export interface DealerOptions {
+  readonly model: Model;
+  readonly hash: string;
+  readonly spki: readonly [string, string];
+  readonly profile?: Profile;
+}
+
+interface Session {
+  readonly asked: [boolean, boolean];
+  readonly open: Open;
+  keys?: [Uint8Array, Uint8Array];
+  lastStep: number;
+}
+
+interface Stream {
+  readonly session: number;
+  readonly step: DealerStep;
+  released: number;
+}
+
+/** Bytes made between two looks at the links. */
+const slice = 1 << 18;
+
+export class DealerHost {
+  private readonly links: [Link?, Link?] = [undefined, undefined];
+  private readonly sessions = new Map<number, Session>();
+  private readonly queue: { session: number; step: number; params: Params }[] = [];
+  private readonly prepared = new Map<string, Prepared>();
+  private stream?: Stream;
+  private scheduled = false;
+  private blocked = false;
+
+  constructor(private readonly options: DealerOptions) {}
+
+  connect(party: 0 | 1, link: Link): void {
+    this.links[party] = link;
+    link.onFrame = (f) => {
+      try {
+        this.from(party, f);
+      } catch (e) {
+        const code = e instanceof SessionError ? e.code : 'internal';
+        for (const l of this.links) l?.send(frames.failed, f.session, 0, encode({ code, message: `dealer: ${(e as Error).message}`.slice(0, 900) }));
+        this.end(f.session);
+      }
+    };
+    link.onDrain = () => {
+      this.blocked = false;
+      this.later();
+    };
+    link.onClose = (error) => {
+      this.links[party] = undefined;
+      for (const number of [...this.sessions.keys()]) {
+        this.links[1 - party]?.send(frames.failed, number, 0, encode({ code: 'peer-failed', message: error?.message ?? `p${party} closed its link to the dealer` }));
+        this.end(number);
+      }
+    };
+  }
+
+  private from(party: 0 | 1, f: Frame): void {
+    if (f.type === frames.open) return this.open(party, f);
+    const session = this.sessions.get(f.session);
+    if (!session) return;
+    if (f.type === frames.end || f.type === frames.failed) return this.end(f.session);
+    if (party !== 1) throw new SessionError('bad-message', `p0 sent a frame of type ${f.type}`);
+    if (f.type === frames.credit) {
+      if (this.stream?.session === f.session) this.stream.released = f.seq;
+      this.later();
+    } else if (f.type === frames.step) {
+      const { step, params } = decode(Step, f.payload, 'p1');
+      if (!session.keys || step <= session.lastStep) throw new SessionError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
+      session.lastStep = step;
+      this.queue.push({ session: f.session, step, params });
+      this.later();
+    }
+  }
+
+  private open(party: 0 | 1, f: Frame): void {
+    const open = decode(Open, f.payload, `p${party}`);
+    if (open.hash !== this.options.hash) throw new SessionError('unknown-model', `does not have program ${open.hash.slice(0, 16)}…`);
+    const session = this.sessions.get(f.session) ?? { asked: [false, false], open, lastStep: -1 };
+    if (session.asked[party] || session.open.id !== open.id) throw new SessionError('mismatch', 'the parties asked for different sessions under one number');
+    this.sessions.set(f.session, session);
+    session.asked[party] = true;
+    if (!session.asked[1 - party]) return;
+    const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
+    const seeds = [newSeed(), newSeed()];
+    session.keys = [sessionKey(seeds[0], 'mask 0', setting), sessionKey(seeds[1], 'mask 1', setting)];
+    this.links.forEach((l, i) => l?.send(frames.seed, f.session, 0, seeds[i]));
+    for (const s of seeds) s.fill(0);
+  }
+
+  private end(number: number): void {
+    for (const key of this.sessions.get(number)?.keys ?? []) key.fill(0);
+    this.sessions.delete(number);
+    for (let i = this.queue.length - 1; i >= 0; i--) if (this.queue[i].session === number) this.queue.splice(i, 1);
+    if (this.stream?.session === number) this.stream = undefined;
+    this.later();
+  }
+
+  /** Works on after the links had their turn. */
+  private later(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      this.work();
+    });
+  }
+
+  private work(): void {
+    let made = 0;
+    while (made < slice && !this.blocked) {
+      this.stream ??= this.begin();
+      const s = this.stream;
+      if (!s) return;
+      const after = s.step.mayFollow;
+      if (after === undefined) {
+        this.stream = undefined;
+        continue;
+      }
+      if (after > s.released) return;
+      const block = s.step.next()!;
+      made += block.bytes.length;
+      this.blocked = !this.links[1]!.send(frames.block, s.session, block.index, block.bytes);
+    }
+    if (!this.blocked) this.later();
+  }
+
+  private begin(): Stream | undefined {
+    const next = this.queue.shift();
+    if (!next) return undefined;
+    const keys = this.sessions.get(next.session)!.keys!;
+    return { session: next.session, step: new DealerStep(this.prepare(next.params), next.step, keys, this.options.profile), released: 0 };
+  }
+
+  private prepare(params: Params): Prepared {
+    const key = JSON.stringify(Object.entries(params).sort());
+    let p = this.prepared.get(key);
+    if (!p) {
+      const base = [...this.prepared.values()].reduce((top, q) => Math.max(top, q.end), this.options.model.end);
+      try {
+        p = prepare(this.options.model, params, base);
+      } catch (e) {
+        if (this.prepared.size === 0) throw e;
+        this.prepared.clear();
+        p = prepare(this.options.model, params);
+      }
+      this.prepared.set(key, p);
+    }
+    return p;
+  }
+}

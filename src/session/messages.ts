@@ -1,0 +1,68 @@
+/**
+ * What the roles say to each other, frame by frame. Control frames are small JSON objects, checked on arrival; the rest are raw words.
+ * No frame reveals a share to anyone but the client whose result it is.
+ *
+ *   client → party   open    {id, hash}            a new session; both parties must answer `ready` with the same hash and id
+ *   party → dealer   open    {id, hash}            the dealer answers when both parties asked
+ *   dealer → party   seed    32 bytes              that party's seed of the session
+ *   P0 → P1          zero    32 bytes              seed of the zero sharing, unknown to the dealer
+ *   party → client   ready   {id, hash}
+ *   client → party   input   JSON {step, params}, then P0: a 32-byte seed, P1: words
+ *   P1 → dealer      step    {step, params}
+ *   P0 ↔ P1          opening masked words, one frame a round
+ *   dealer → P1      block   corrections; seq = number of the block
+ *   P1 → dealer      credit  seq = blocks let go
+ *   party → client   output  one frame per output, in the program's order: words
+ *   anyone           failed  {code, message}       ends the session
+ *   anyone           end                           ends the session
+ */
+import { z } from 'zod';
+import type { Params } from '../program/program.ts';
+
+export const frames = { open: 16, seed: 17, zero: 18, ready: 19, input: 20, step: 21, opening: 22, block: 23, credit: 24, output: 25, failed: 26, end: 27 } as const;
+
+const hex = (n: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * n}}$`));
+export const Open = z.object({ id: hex(16), hash: hex(32) });
+export type Open = z.infer<typeof Open>;
+export const Step = z.object({ step: z.int().min(0).max(2 ** 32 - 2), params: z.record(z.string().max(32), z.int().min(0).max(2 ** 31)) });
+export const Failed = z.object({ code: z.string().max(64), message: z.string().max(1000) });
+
+/** Codes are stable; texts may change. Nothing in a message depends on an input or a share. */
+export type SessionCode = 'unknown-model' | 'bad-message' | 'step-order' | 'peer-failed' | 'too-large' | 'internal' | 'mismatch' | 'ended';
+
+export class SessionError extends Error {
+  override name = 'SessionError';
+  readonly code: SessionCode;
+  constructor(code: SessionCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+export const encode = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
+
+export function decode<T>(schema: z.ZodType<T>, payload: Uint8Array, from: string): T {
+  try {
+    return schema.parse(JSON.parse(decoder.decode(payload)));
+  } catch {
+    throw new SessionError('bad-message', `${from} sent a message that does not say what it should`);
+  }
+}
+
+/** Input frame: u32 length of the JSON, the JSON, padding to 4 bytes, then the bytes. */
+export function encodeInput(step: number, params: Params, bytes: Uint8Array): Uint8Array[] {
+  const head = encode({ step, params });
+  const out = new Uint8Array(4 + Math.ceil(head.length / 4) * 4);
+  new DataView(out.buffer).setUint32(0, head.length, true);
+  out.set(head, 4);
+  return [out, bytes];
+}
+
+export function decodeInput(payload: Uint8Array, from: string): { step: number; params: Params; bytes: Uint8Array } {
+  const length = payload.length >= 4 ? new DataView(payload.buffer, payload.byteOffset).getUint32(0, true) : Infinity;
+  if (4 + length > payload.length) throw new SessionError('bad-message', `${from} sent a truncated input`);
+  const { step, params } = decode(Step, payload.subarray(4, 4 + length), from);
+  return { step, params, bytes: payload.subarray(4 + Math.ceil(length / 4) * 4) };
+}

@@ -1,0 +1,107 @@
+/**
+ * One role as a process of its own, started by `cluster.ts`: its configuration comes over the parent's channel, keys included, so none of
+ * it stands in an argument list. It ends when the parent does.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { wasmKernels } from '../ring/kernels/wasm.ts';
+import { newMemory } from '../ring/kernels/memory.ts';
+import { weightSource } from '../folder/index.ts';
+import type { Identity } from '../net/keys.ts';
+import type { LinkOptions } from '../net/link.ts';
+import { dial, listen, type Peer } from '../net/tls.ts';
+import type { Program } from '../program/program.ts';
+import { loadModel, type Role } from '../runtime/model.ts';
+import type { Profile } from '../runtime/party.ts';
+import { DealerHost } from './dealer.ts';
+import { PartyHost } from './party.ts';
+
+export interface RoleConfig {
+  readonly role: Role;
+  readonly dir: string;
+  readonly hash: string;
+  readonly identity: Identity;
+  readonly peers: readonly Peer[];
+  readonly links: LinkOptions;
+  readonly keepReceived: boolean;
+  readonly profile: boolean;
+}
+
+export type ToRole = { kind: 'start'; config: RoleConfig } | { kind: 'dial'; ports: Record<string, number> } | { kind: 'stats' };
+export interface RoleStats {
+  rss: number;
+  /** Payload and headers sent on this role's links, by peer. */
+  sent: Record<string, number>;
+  frames: Record<string, number>;
+  received: string;
+  profile: [string, number][];
+  cpu: number;
+}
+export type FromRole = { kind: 'listening'; port: number } | { kind: 'connected' } | { kind: 'stats'; stats: RoleStats } | { kind: 'failed'; message: string };
+
+const tell = (m: FromRole): void => void process.send?.(m);
+const host = '127.0.0.1';
+
+async function start(c: RoleConfig): Promise<void> {
+  const program = JSON.parse(readFileSync(join(c.dir, 'program.json'), 'utf8')) as Program;
+  const model = loadModel(program, c.role, wasmKernels(newMemory(2 ** 32 - 2 ** 16)), weightSource(c.dir, c.role));
+  const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
+  const spki = [spkiOf('p0'), spkiOf('p1')] as const;
+  const profile: Profile | undefined = c.profile ? new Map() : undefined;
+  const links = new Map<string, { counters: { sentBytes: number; sentFrames: number } }>();
+  let received: Uint8Array[] = [];
+  let kept = 0;
+  const onReceived = c.keepReceived
+    ? (_from: string, bytes: Uint8Array): void => {
+        if (kept < 65536) received.push(bytes.slice(0, 65536 - kept));
+        kept += bytes.length;
+      }
+    : undefined;
+  const dealer = c.role === 'dealer' ? new DealerHost({ model, hash: c.hash, spki, profile }) : undefined;
+  const party = dealer ? undefined : new PartyHost({ index: c.role === 'p0' ? 0 : 1, model, hash: c.hash, spki, profile, onReceived });
+  const listener = await listen({ host, port: 0, identity: c.identity, peers: c.peers, ...c.links }, (link) => {
+    links.set(link.peer, link);
+    if (dealer) dealer.connect(link.peer === 'p0' ? 0 : 1, link);
+    else if (link.peer === 'client') party!.connectClient(link);
+    else party!.connectPeer(link);
+  });
+  tell({ kind: 'listening', port: listener.port });
+
+  process.on('message', async (m: ToRole) => {
+    try {
+      if (m.kind === 'dial') {
+        // The receiver of the bulk dials: both parties the dealer, and party 1 party 0.
+        for (const name of c.role === 'p0' ? ['dealer'] : c.role === 'p1' ? ['dealer', 'p0'] : []) {
+          const link = await dial({ host, port: m.ports[name], identity: c.identity, peer: c.peers.find((p) => p.name === name)!, ...c.links });
+          links.set(name, link);
+          if (name === 'dealer') party!.connectDealer(link);
+          else party!.connectPeer(link);
+        }
+        tell({ kind: 'connected' });
+      } else if (m.kind === 'stats') {
+        const { user, system } = process.cpuUsage();
+        tell({
+          kind: 'stats',
+          stats: {
+            rss: process.resourceUsage().maxRSS * 1024,
+            sent: Object.fromEntries([...links].map(([k, l]) => [k, l.counters.sentBytes])),
+            frames: Object.fromEntries([...links].map(([k, l]) => [k, l.counters.sentFrames])),
+            received: Buffer.concat(received).toString('base64'),
+            profile: [...(profile ?? [])],
+            cpu: (user + system) / 1e6,
+          },
+        });
+        received = [];
+        kept = 0;
+        profile?.clear();
+      }
+    } catch (e) {
+      tell({ kind: 'failed', message: (e as Error).message });
+    }
+  });
+}
+
+process.on('disconnect', () => process.exit(0));
+process.once('message', (m: ToRole) => {
+  if (m.kind === 'start') start(m.config).catch((e: Error) => tell({ kind: 'failed', message: e.message }));
+});

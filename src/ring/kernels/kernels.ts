@@ -128,6 +128,19 @@ export interface Kernels {
   /** Dealer's side: r = (r0 + r1) mod 2^b, w = (r0 + r1) >>> b, mu = r >>> (b−1); b ≤ 30. */
   dealExtend(r: Ptr, w: Ptr, mu: Ptr, r0: Ptr, r1: Ptr, bits: number, n: number): void;
 
+  // ── Shared bits (docs/gates.md, compare) ──────────────────────────────────────────────────────────────────────────
+  /** dst = a ^ b over n words: adds shares of packed bits, and completes their opening. */
+  xor(dst: Ptr, a: Ptr, b: Ptr, n: number): void;
+  /** dst ^= a & b over n words. */
+  xorAnd(dst: Ptr, a: Ptr, b: Ptr, n: number): void;
+  /** dst[i] = 1 << v, v = bits shift … shift+width−1 of ~m[i]; the last entry, v = 2^width − 1, is left out (0). width ≤ 5. */
+  oneHot(dst: Ptr, m: Ptr, shift: number, width: number, n: number): void;
+  /**
+   * Looks the public chunk v = bits shift … shift+width−1 of c[i] up in a share of such a table (bits summed by xor): eq[i] = entry v,
+   * where the last entry is [party = 0] ^ the parity of the others, and gt[i] = parity of the entries below v. eq optional. Words 0, 1.
+   */
+  pickBits(eq: Ptr, gt: Ptr, c: Ptr, table: Ptr, shift: number, width: number, party: number, n: number): void;
+
   // ── Products of opened wires x = X + ρ, y = Y + σ (docs/gates.md) ──────────────────────────────────────────────────
   /**
    * z = [party = 0]·X·Y + X·σ + Y·ρ + ρσ, where ρσ is assembled from correction shares:

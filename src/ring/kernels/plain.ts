@@ -1,5 +1,6 @@
 import type { Kernels } from './kernels.ts';
 import { viewsOf } from './memory.ts';
+import { plainBits } from './plain/bits.ts';
 import { plainHarmonic } from './plain/harmonic.ts';
 import { plainMatrices } from './plain/matrices.ts';
 import { plainProducts } from './plain/products.ts';
@@ -15,6 +16,7 @@ export function plainKernels(memory: WebAssembly.Memory): Kernels {
     ...plainStreams(views),
     ...plainWords(views),
     ...plainShares(views),
+    ...plainBits(views),
     ...plainProducts(views),
     ...plainMatrices(views),
     ...plainHarmonic(views),

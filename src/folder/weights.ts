@@ -1,0 +1,117 @@
+/** A role's weights: what of them is written where, and how a role reads its own part and nothing else. */
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ModelError, sizeOf } from '../graph/graph.ts';
+import { openSafetensors } from '../import/safetensors-file.ts';
+import type { SafeTensors, TensorData } from '../import/safetensors.ts';
+import { ProgramError } from '../program/program.ts';
+import type { Role, WeightSource } from '../runtime/model.ts';
+import { canonical, hashOf, parseJson, readText, writeTensors } from './files.ts';
+import { maskWords, newSeed, readSeeds, writeSeeds } from './seeds.ts';
+
+export interface Integers {
+  readonly shape: readonly number[];
+  readonly data: Int32Array;
+}
+
+const publicFile = 'weights.safetensors';
+const maskedFile = 'masked.safetensors';
+const byName = (a: string, b: string): number => (a < b ? -1 : 1);
+
+/** weights.safetensors: 16 bits a value where a tensor's values fit, else 32. Returns the file's hash. */
+export function writePublic(dir: string, weights: ReadonlyMap<string, Integers>): string {
+  const tensors = new Map<string, TensorData>();
+  for (const [name, { shape, data }] of weights) {
+    const small = data.every((v) => v >= -32768 && v < 32768);
+    tensors.set(name, small ? { dtype: 'I16', shape, data: Int16Array.from(data) } : { dtype: 'I32', shape, data });
+  }
+  return writeTensors(join(dir, publicFile), tensors);
+}
+
+const DealerTensors = z.strictObject({
+  format: z.literal('subrosa-masks/1'),
+  tensors: z.array(z.strictObject({ name: z.string(), shape: z.array(z.int().min(0)).max(16) })),
+});
+
+/** p0/, p1/ and dealer/. Returns the hash of the masked file. */
+export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>): string {
+  const seeds = [newSeed(), newSeed()] as const;
+  const names = [...weights.keys()].sort(byName);
+  const masked = new Map<string, TensorData>();
+  names.forEach((name, k) => {
+    const { shape, data } = weights.get(name) as Integers;
+    const [b0, b1] = [maskWords(seeds[0], k, 0, data.length), maskWords(seeds[1], k, 1, data.length)];
+    for (let i = 0; i < data.length; i++) b0[i] = data[i] - b0[i] - b1[i];
+    masked.set(name, { dtype: 'I32', shape, data: b0 });
+  });
+  for (const role of ['p0', 'p1', 'dealer']) {
+    mkdirSync(join(dir, role));
+    chmodSync(join(dir, role), 0o700);
+  }
+  const hash = writeTensors(join(dir, 'p0', maskedFile), masked);
+  copyFileSync(join(dir, 'p0', maskedFile), join(dir, 'p1', maskedFile));
+  writeSeeds(join(dir, 'p0', 'seed'), hash, [seeds[0]]);
+  writeSeeds(join(dir, 'p1', 'seed'), hash, [seeds[1]]);
+  writeSeeds(join(dir, 'dealer', 'seeds'), hash, seeds);
+  const tensors = names.map((name) => ({ name, shape: weights.get(name)?.shape }));
+  writeFileSync(join(dir, 'dealer', 'tensors.json'), canonical({ format: 'subrosa-masks/1', tensors }), { flag: 'wx' });
+  for (const s of seeds) s.fill(0);
+  return hash;
+}
+
+/** What a role reads of its weights, from its own files only. `kind` and `hash` are the program's. */
+export function openWeightsOf(dir: string, role: Role, kind: 'public' | 'private', hash: string): WeightSource {
+  const nothing = (): never => {
+    throw new ProgramError(`internal: ${role} asks for weights it does not hold`);
+  };
+  if (role === 'dealer') return kind === 'public' ? { words: nothing, weightMask: nothing } : dealerMasks(dir, hash, nothing);
+  const path = kind === 'public' ? join(dir, publicFile) : join(dir, role, maskedFile);
+  const file = openSafetensors(path);
+  if (hashOf(path) !== hash) {
+    file.close();
+    throw new ModelError(`${path}: not the weights this program was compiled with (its SHA-256 differs); compile the model again`);
+  }
+  if (kind === 'public') return { words: (name) => integers(file, name), weightMask: nothing };
+  const [seed] = readSeeds(join(dir, role, 'seed'), hash, 1);
+  const own = role === 'p0' ? 0 : 1;
+  const numbers = numbered(file.tensors.keys());
+  return {
+    words: (name) => integers(file, name),
+    weightMask(party, name) {
+      const info = file.tensors.get(name);
+      if (party !== own || !info) return nothing();
+      return { shape: info.shape, data: maskWords(seed, numbers.get(name) as number, own, sizeOf(info.shape)) };
+    },
+  };
+}
+
+function dealerMasks(dir: string, hash: string, nothing: () => never): WeightSource {
+  const seeds = readSeeds(join(dir, 'dealer', 'seeds'), hash, 2);
+  const path = join(dir, 'dealer', 'tensors.json');
+  const { tensors } = parseJson(readText(path), DealerTensors, path);
+  const shapes = new Map(tensors.map((t) => [t.name, t.shape]));
+  const numbers = numbered(shapes.keys());
+  return {
+    words: nothing,
+    weightMask(party, name) {
+      const shape = shapes.get(name);
+      if (!shape) throw new ModelError(`${path}: no tensor '${name}', which the program uses`);
+      return { shape, data: maskWords(seeds[party], numbers.get(name) as number, party, sizeOf(shape)) };
+    },
+  };
+}
+
+const numbered = (names: Iterable<string>): Map<string, number> => new Map([...names].sort(byName).map((name, k) => [name, k]));
+
+/** Straight to 32-bit words: `tensor()` would go through doubles. */
+function integers(file: SafeTensors, name: string): Integers {
+  const info = file.tensors.get(name);
+  if (!info) throw new ModelError(`${file.label}: no tensor '${name}', which the program uses`);
+  const bytes = file.bytes(name);
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const { buffer, byteOffset, byteLength } = aligned;
+  if (info.dtype === 'I32') return { shape: info.shape, data: new Int32Array(buffer, byteOffset, byteLength / 4) };
+  if (info.dtype === 'I16') return { shape: info.shape, data: Int32Array.from(new Int16Array(buffer, byteOffset, byteLength / 2)) };
+  throw new ModelError(`${file.label}: tensor '${name}' is ${info.dtype}; I16 and I32 are expected`);
+}

@@ -205,7 +205,7 @@ export function prg(
   // 4096 values are `bits` groups: at most 16 KiB, which stay in the first-level cache until they are unpacked.
   for (; n > 0; n -= 4096) {
     const count = min(n, 4096);
-    nextGroups(raw, start, (count * bits + 4095) >> 12, swizzle);
+    nextGroups(raw, start, (((count + 127) >> 7) * bits + 31) >> 5, swizzle);
     unpack(dst, raw, bits, count);
     dst += 4 * 4096;
   }

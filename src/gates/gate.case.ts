@@ -6,7 +6,7 @@ import { Ledger, ledgered } from '../runtime/ledger.ts';
 import { LocalCluster, type LocalOptions, type Revealed, random } from '../runtime/local.ts';
 import { loadModel, type WeightSource } from '../runtime/model.ts';
 import type { Json, Params, Program, TensorDecl } from '../program/program.ts';
-import { stream } from './gate.ts';
+import { hidesOpenings } from './gate.ts';
 
 export type Weights = Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Int32Array }>>;
 
@@ -78,7 +78,7 @@ export class Case {
    * of its inputs, within its error.
    */
   run(inputs: readonly ArrayLike<number>[], options: LocalOptions = {}, params: Params = {}): Revealed[] {
-    const ledgers = ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, masksOpenings));
+    const ledgers = ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, hidesOpenings));
     const cluster = this.cluster(this.program(), ledgers);
     const { binding } = cluster.prepare(params).p0;
     const named = Object.fromEntries(this.inputs.map((i, j) => [i.name, inputs[j]]));
@@ -109,9 +109,6 @@ export class Case {
     return this.outputs.map((o) => out[o.name]);
   }
 }
-
-/** Streams whose words hide openings: see `stream` in gate.ts. */
-export const masksOpenings = (s: number): boolean => s < stream.correction;
 
 /** Values of a gate against its meaning, in the ring: the nearest representatives of the difference mod 2^bits. */
 function compare(gate: string, got: Float64Array, plain: Float64Array, bits: number, error: number): void {

@@ -59,11 +59,15 @@ export interface BoundGate<A = unknown, L = unknown> {
   readonly loaded: L;
 }
 
-/** n masked words of `bits` bits at `at`; after the yield the opened values stand in their place. */
+/**
+ * n masked words of `bits` bits at `at`; after the yield the opened values stand in their place.
+ * packed: `at` holds single bits as `pack` lays them out (n of them, bits = 1), and they are summed modulo 2 as they lie.
+ */
 export interface Opening {
   readonly at: Ptr;
   readonly bits: number;
   readonly n: number;
+  readonly packed?: boolean;
 }
 
 export interface Cost {
@@ -169,6 +173,17 @@ export interface PlainWeights {
 export const free: Cost = { rounds: 0, openedBytes: 0, correctionBytes: 0, partyMacs: 0, dealerMacs: 0 };
 
 /** Streams of a gate's PRG: fixed numbers keep masks and correction shares apart. */
-export const stream = { maskX: 0, maskY: 1, correction: 16, strip: 64 } as const;
+export const stream = {
+  maskX: 0,
+  maskY: 1,
+  correction: 16,
+  strip: 64,
+  /** Gates of several rounds number their masks and their corrections from here on. */
+  masks: 0x100000,
+  corrections: 0x200000,
+} as const;
+
+/** Whether a stream's words mask openings, rather than corrections. */
+export const hidesOpenings = (s: number): boolean => s < stream.correction || (s >= stream.masks && s < stream.corrections);
 
 export const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

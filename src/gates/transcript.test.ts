@@ -11,8 +11,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Kernels } from '../ring/kernels/kernels.ts';
 import { Ledger, MaskReuse } from '../runtime/ledger.ts';
 import { random, type Transcript } from '../runtime/local.ts';
-import { Case, chiSquare, integers, masksOpenings } from './gate.case.ts';
-import { free, type Gate, stream } from './gate.ts';
+import { Case, chiSquare, integers } from './gate.case.ts';
+import { free, type Gate, hidesOpenings, stream } from './gate.ts';
 import { gates } from './index.ts';
 
 /** One opened tensor: the gate-independent facts and the values both parties saw. */
@@ -174,7 +174,7 @@ describe('planted faults', () => {
 
   test('a step run a second time under the same keys is caught, the next step is not', () => {
     const c = everyOpening(3);
-    const cluster = c.cluster(c.program(), ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, masksOpenings)));
+    const cluster = c.cluster(c.program(), ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, hidesOpenings)));
     const keys = [random(32), random(32), random(32)] as const;
     const go = (step: number) => cluster.run({}, { x0: new Array(24).fill(1) }, { keys, step });
     go(0);

@@ -103,7 +103,8 @@ export class PartyStep {
     const { k } = this.prepared.model;
     let at = this.prepared.incoming;
     for (const o of this.openings) {
-      k.openSum(o.at, o.at, at, o.bits, o.n);
+      if (o.packed) k.xor(o.at, o.at, at, packedWords(1, o.n));
+      else k.openSum(o.at, o.at, at, o.bits, o.n);
       at += packedBytes(o.bits, o.n);
     }
     this.openings = [];
@@ -150,7 +151,8 @@ export class PartyStep {
     const from = this.profile ? performance.now() : 0;
     let at = this.prepared.outgoing;
     for (const o of this.openings) {
-      k.pack(at, o.at, o.bits, o.n);
+      if (o.packed) k.copy(at, o.at, packedWords(1, o.n));
+      else k.pack(at, o.at, o.bits, o.n);
       at += 4 * packedWords(o.bits, o.n);
     }
     this.outgoingBytes = at - this.prepared.outgoing;

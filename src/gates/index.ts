@@ -1,5 +1,6 @@
 /** Every gate, in the order one would read them. A new gate is one file and one line here. */
 import { addPrivate, constant } from './constant.ts';
+import { compare } from './compare.ts';
 import { extend, truncate } from './extend.ts';
 import type { Gate } from './gate.ts';
 import { harmonic } from './harmonic.ts';
@@ -7,13 +8,16 @@ import { add, affine, centre, concat, im2col, permute, reshape, slice, sub, sumA
 import { matmulPrivate, matmulPublic, matmulShared } from './matmul.ts';
 import { mul, mulPrivate, rowSquares, square } from './mul.ts';
 import { open } from './open.ts';
+import { relu } from './relu.ts';
 import { reveal } from './reveal.ts';
+import { select } from './select.ts';
 
 const all: readonly Gate[] = [
   add, sub, affine, sumAxis, centre, reshape, permute, slice, concat, im2col,
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
+  compare, relu, select,
   reveal,
 ];
 

@@ -127,8 +127,8 @@ test('random bytes are refused before any frame is delivered', () => {
   );
 });
 
-test('a sink of another length than the frame is the owner’s mistake', () => {
+test('a frame of another length than its sink is refused', () => {
   const { reader: r } = reader();
   r.frameSink = () => new Uint8Array(3);
-  expect(() => r.push(header(4, 16), headerSize)).toThrow(/frameSink: expected 4 bytes, got 3/);
+  expect(() => r.push(header(4, 16), headerSize)).toThrow(/p1 sent a frame of 4 bytes, expected 3/);
 });

@@ -107,7 +107,7 @@ export class FrameReader {
     this.#target = nothing;
     if (length > 0 && type >= firstOwnType && this.frameSink) {
       const sink = this.frameSink(type, this.#frame.session, this.#frame.seq, length);
-      if (sink !== null && sink.length !== length) throw new RangeError(`frameSink: expected ${length} bytes, got ${sink.length}`);
+      if (sink !== null && sink.length !== length) throw this.#bad(`sent a frame of ${length} bytes, expected ${sink.length}`);
       if (sink !== null) this.#target = sink;
     }
   }

@@ -13,7 +13,10 @@ export interface Frame {
   payload: Uint8Array;
 }
 
-/** Where the payload of the coming frame shall be written (exactly `length` bytes), or null to let the link keep it. */
+/**
+ * Where the payload of the coming frame shall be written, or null to let the link keep it. A place of another length than the frame
+ * means that the frame is not the expected one: the link ends with 'bad-frame'.
+ */
 export type FrameSink = (type: number, session: number, seq: number, length: number) => Uint8Array | null;
 
 export interface Link {

@@ -1,4 +1,5 @@
 /** Every gate, in the order one would read them. A new gate is one file and one line here. */
+import { argmax } from './argmax.ts';
 import { addPrivate, constant } from './constant.ts';
 import { compare } from './compare.ts';
 import { extend, truncate } from './extend.ts';
@@ -6,6 +7,7 @@ import type { Gate } from './gate.ts';
 import { harmonic } from './harmonic.ts';
 import { add, affine, centre, concat, im2col, permute, reshape, slice, sub, sumAxis } from './local.ts';
 import { matmulPrivate, matmulPublic, matmulShared } from './matmul.ts';
+import { max, maxPool } from './maxPool.ts';
 import { mul, mulPrivate, rowSquares, square } from './mul.ts';
 import { open } from './open.ts';
 import { relu } from './relu.ts';
@@ -17,7 +19,7 @@ const all: readonly Gate[] = [
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
-  compare, relu, select,
+  compare, relu, select, max, maxPool, argmax,
   reveal,
 ];
 

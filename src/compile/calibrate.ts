@@ -32,6 +32,8 @@ export interface HeadRange {
   readonly logMean: number[];
   /** The largest. */
   readonly logMeanHi: number[];
+  /** Smallest Σp² of a row's softmax at temperature 2^j, j = 0 … 6. */
+  readonly squares: number[];
 }
 
 export interface ValueRange {
@@ -148,7 +150,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
   const [Q, K] = [q.data as Float32Array, k.data as Float32Array];
   let stats = cal.heads.get(node.name);
   if (!stats) {
-    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity) }));
+    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity), squares: new Array<number>(temperatures).fill(Infinity) }));
     cal.heads.set(node.name, stats);
   }
   const row = new Float64Array(keys);
@@ -178,6 +180,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
         const logMean = Math.log(sums[t] / keys) + top / 2 ** t;
         s.logMean[t] = Math.min(s.logMean[t], logMean);
         s.logMeanHi[t] = Math.max(s.logMeanHi[t], logMean);
+        if (t > 0) s.squares[t] = Math.min(s.squares[t], sums[t - 1] / sums[t] ** 2);
       }
     }
   }

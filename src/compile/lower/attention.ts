@@ -21,6 +21,8 @@ import { rowAttrs } from './row.ts';
 const faintest = 0.03;
 const fewestStages = 2;
 const mostStages = 6;
+/** Relative error of the last reciprocal. */
+const precise = Number(process.env.PR ?? 2e-3);
 /** Largest ratio that the first, crude reciprocal serves. */
 const widestSquares = 500;
 /** c lies this far above the largest calibrated score. */
@@ -191,8 +193,9 @@ class AttentionLowering {
     }, { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) })[0];
     const a = this.exp(scores, fits.slice(from, to));
     let { wire } = this.first(a, heads.slice(from, to), rows, square);
-    for (let stage = 2; stage < stages; stage++) wire = this.stage(wire, rows, square);
-    return this.weighted(wire, v, from, G, rows, square);
+    // After the first stage the temperature is 2^(J−1); the squares' sums of the next have the range calibrated there.
+    for (let stage = 2; stage < stages; stage++) wire = this.stage(wire, least(range, stages - stage + 1), rows, square);
+    return this.weighted(wire, v, from, G, least(range, 1), rows, square);
   }
 
   /** a at f0 bits, as a wire. */
@@ -237,11 +240,11 @@ class AttentionLowering {
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
-  private stage(x: T, rows: Partial<T>, square: Partial<T>): T {
+  private stage(x: T, lowest: number, rows: Partial<T>, square: Partial<T>): T {
     const { b } = this.low;
     const [squared, q] = this.squares(x, rows, square);
-    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: 0.5 / padded(n), hi: 1.5, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
-    const g = this.rows(q, fits, '1/x', this.byLength((n) => 2 * padded(n)), 2 ** 15 / fine);
+    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: sumRange(lowest, n), hi: 1.3, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
+    const g = this.rows(q, fits, '1/x', this.byLength((n) => 2 / sumRange(lowest, n)), 2 ** 15 / fine);
     const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
     const bWire = b.extend(squared, { s: 10, share: false, wire: true }).wire!;
     const scale = onCases2(bWire.scale as number, gWire.scale as number, (p, r) => p * r);
@@ -257,14 +260,14 @@ class AttentionLowering {
   }
 
   /** (b²·v)/Σb²: the last division has d values a row in place of the row's length. */
-  private weighted(x: T, v: T, from: number, G: number, rows: Partial<T>, square: Partial<T>): T {
+  private weighted(x: T, v: T, from: number, G: number, lowest: number, rows: Partial<T>, square: Partial<T>): T {
     const { low, d, n, keys, heads } = this;
     const { b } = low;
     const [squared, q] = this.squares(x, rows, square);
-    const fits = (l: number): RowGate => chooseRow('reciprocal', { lo: 0.5 / padded(l), hi: 1.5, K: preciseK(l), unitsPerOne: fine ** 2 });
+    const fits = (l: number): RowGate => chooseRow('reciprocal', { lo: sumRange(lowest, l), hi: 1.3, epsilon: precise, unitsPerOne: fine ** 2 });
     const bound = low.bound(this.v);
     const vBits = Math.floor(Math.log2(bound) + 1);
-    const g = this.rows(q, fits, '1/x', this.byLength((l) => 2 * padded(l)));
+    const g = this.rows(q, fits, '1/x', this.byLength((l) => 2 / sumRange(lowest, l)));
     const gWire = b.extend(g, { s: this.byLength((l) => fits(l).t + fits(l).u - (29 - 15 - vBits)), share: false, wire: true }).wire!;
     const p = b.extend(squared, { s: this.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), bound: 1.1 }).share!;
     const P = b.open(p);
@@ -300,8 +303,10 @@ const firstBits = (n: number): number => Number(process.env.F0 ?? 15) - Math.flo
 /** Bits of b² in the product with v. */
 const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
 
-/** Harmonics of the last reciprocal: 1/x on [1/2n, 1.5] to about 5e-3. */
-const preciseK = (n: number): number => (n <= 16 ? 48 : n <= 32 ? 64 : n <= 64 ? 96 : n <= 128 ? 128 : 192);
+/** Smallest calibrated Σp² at temperature 2^j over these heads. */
+const least = (heads: readonly HeadRange[], j: number): number => Math.min(...heads.map((h) => h.squares[j]));
+/** Smallest Σb² a stage must serve: half the calibrated one, or what rows of this length can have when their sum is 0.8. */
+const sumRange = (lowest: number, n: number): number => Math.max(0.5 * lowest, 0.6 / n);
 
 /** The series of y ↦ f(y − phase). */
 function turned(gate: SmoothGate, phase: number): { a: number[]; b: number[] } {

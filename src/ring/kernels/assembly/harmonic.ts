@@ -52,7 +52,7 @@ function firstHarmonics(zs: usize, c: usize, stride: i32, width: i32, perRow: i3
 /** The next `count` values of a stream or of packed words. */
 @inline export function nextValues(dst: usize, packed: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
   if (packed) return unpack(dst, packed, w, count);
-  const groups = (count * w + 4095) >> 12;
+  const groups = (((count + 127) >> 7) * w + 31) >> 5;
   if (w == 32) return nextGroups(dst, start, groups, swizzle);
   nextGroups(raw, start, groups, swizzle);
   unpack(dst, raw, w, count);
@@ -60,7 +60,7 @@ function firstHarmonics(zs: usize, c: usize, stride: i32, width: i32, perRow: i3
 
 /** Packs `count` values less the stream's next ones, by parts that stay in the first-level cache. */
 export function packLessNext(packed: usize, values: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
-  nextGroups(raw, start, (count * w + 4095) >> 12, swizzle);
+  nextGroups(raw, start, (((count + 127) >> 7) * w + 31) >> 5, swizzle);
   const spare = raw + rawBytes;
   for (; count > 0; count -= part) {
     const n = min(part, count);

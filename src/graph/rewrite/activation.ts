@@ -80,6 +80,8 @@ interface Form {
   readonly argument: Record<string, number>;
   readonly op: string;
   readonly attrs: Record<string, AttrValue>;
+  /** Bounds of an inner Clip. */
+  readonly bounds?: readonly [number, number];
 }
 
 const root = Math.sqrt(2 / Math.PI);
@@ -98,14 +100,19 @@ const forms: readonly Form[] = [
   { inner: 'Sigmoid', outer: { '1,1': 1 }, argument: { '1,0': 1 }, op: 'Silu', attrs: {} },
   // x·sigmoid(1.702·x), the quick form of GELU
   { inner: 'Sigmoid', outer: { '1,1': 1 }, argument: { '1,0': 1.702 }, op: 'Swish', attrs: { alpha: 1.702 } },
+  // x·clip(x + 3, 0, 6)/6
+  { inner: 'Clip', outer: { '1,1': 1 / 6 }, argument: { '1,0': 1, '0,0': 3 }, op: 'HardSwish', attrs: {}, bounds: [0, 6] },
   // x·tanh(softplus(x)) is found below: its argument is no polynomial.
 ];
+
+const bounded = (inner: GraphNode, f: Form, v: View): boolean =>
+  f.bounds === undefined || f.bounds.every((b, i) => inner.inputs[i + 1] !== undefined && v.scalar(inner.inputs[i + 1]) === b);
 
 export const activations: Rule = (node, v) => {
   if (node.op !== 'Mul' && node.op !== 'Add' && node.op !== 'Div') return undefined;
   const near = [...below(node.outputs[0], v, 5, new Set())];
   for (const t of near) {
-    const inner = v.maker(t, 'Erf', 'Tanh', 'Sigmoid');
+    const inner = v.maker(t, 'Erf', 'Tanh', 'Sigmoid', 'Clip');
     if (inner === undefined) continue;
     const candidates = new Set(
       [...below(inner.inputs[0], v, 5, new Set())].filter((x) => near.includes(x) && v.sameShape(x, node.outputs[0])),
@@ -113,7 +120,9 @@ export const activations: Rule = (node, v) => {
     for (const x of candidates) {
       const outer = expand(node.outputs[0], x, t, v);
       if (outer === undefined) continue;
-      const form = forms.find((f) => f.inner === inner.op && is(outer, f.outer) && is(expand(inner.inputs[0], x, '', v), f.argument));
+      const form = forms.find(
+        (f) => f.inner === inner.op && bounded(inner, f, v) && is(outer, f.outer) && is(expand(inner.inputs[0], x, '', v), f.argument),
+      );
       if (form) return [{ op: form.op, name: v.nameFor(node, form.op), inputs: [x], outputs: node.outputs, attrs: { ...form.attrs } }];
     }
   }

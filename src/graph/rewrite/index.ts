@@ -5,18 +5,21 @@
 import type { Graph } from '../graph.ts';
 import { activations, mish, rowSoftmax, softmax } from './activation.ts';
 import { attention } from './attention.ts';
-import { addToLinear, batchNorm, gemmToLinear, matmulToLinear, scaleConv, scaleLinear } from './linear.ts';
+import { einsumToMatMul } from './einsum.ts';
+import { addToLinear, batchNorm, channelsAfterBatchNorm, gemmToLinear, matmulToLinear, scaleConv, scaleLinear } from './linear.ts';
 import { layerNorm, normScale, rmsNorm, sumToMean } from './norm.ts';
 import { dropNoOps, foldConstants, foldShapes, foldSizes, mergeReshapes, mergeTransposes, shareCommon, staticReshape } from './tidy.ts';
+import { dropUniform, uniformMean, uniformRow } from './uniform.ts';
 import { type Pass, View } from './view.ts';
 
 export const passes: readonly Pass[] = [
   { name: 'constants', rules: [foldShapes, foldSizes, foldConstants, staticReshape, dropNoOps, shareCommon()] },
+  { name: 'uniform', rules: [dropUniform, uniformRow, uniformMean] },
   { name: 'norms', rules: [sumToMean, rmsNorm, layerNorm, normScale] },
   { name: 'activations', rules: [activations, mish, softmax, rowSoftmax] },
-  { name: 'linear', rules: [matmulToLinear, gemmToLinear, addToLinear] },
+  { name: 'linear', rules: [einsumToMatMul, matmulToLinear, gemmToLinear, addToLinear] },
   { name: 'attention', rules: [attention] },
-  { name: 'scales', rules: [batchNorm, scaleConv, scaleLinear, addToLinear] },
+  { name: 'scales', rules: [channelsAfterBatchNorm, batchNorm, scaleConv, scaleLinear, addToLinear] },
   { name: 'shapes', rules: [mergeTransposes, mergeReshapes, dropNoOps, foldConstants, shareCommon()] },
 ];
 
@@ -30,3 +33,5 @@ export function rewrite(graph: Graph, listener?: (pass: string, matches: number)
   }
   return view.toGraph();
 }
+
+export { bindInputs } from './uniform.ts';

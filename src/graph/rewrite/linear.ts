@@ -202,3 +202,29 @@ export const batchNorm: Rule = (node, v) => {
   );
   return [{ ...before, inputs: [before.inputs[0], weight, shift], outputs: node.outputs }];
 };
+
+/** BatchNorm(x; s, b)·k + h = BatchNorm(x; s·k, b·k + h) for per-channel constants k, h. */
+export const channelsAfterBatchNorm: Rule = (node, v) => {
+  if (node.op !== 'Mul' && node.op !== 'Add') return undefined;
+  for (const [x, c] of [node.inputs, [node.inputs[1], node.inputs[0]]]) {
+    const bn = v.maker(x, 'BatchNormalization');
+    const [scale, bias] = bn ? [v.constant(bn.inputs[1]), v.constant(bn.inputs[2])] : [];
+    const rank = v.rank(x);
+    if (bn === undefined || scale === undefined || bias === undefined || rank === undefined || v.uses(x) !== 1) continue;
+    const k = channelConstant(c, scale.data.length, rank, v);
+    if (k === undefined) continue;
+    const s =
+      node.op === 'Mul'
+        ? v.add(
+            `${bn.name}.scale`,
+            map(scale, (e, i) => e * k[i]),
+          )
+        : bn.inputs[1];
+    const b = v.add(
+      `${bn.name}.bias`,
+      map(bias, (e, i) => (node.op === 'Mul' ? e * k[i] : e + k[i])),
+    );
+    return [{ ...bn, inputs: [bn.inputs[0], s, b, ...bn.inputs.slice(3)], outputs: node.outputs }];
+  }
+  return undefined;
+};

@@ -2,9 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { buildModel, difference, f, node, randomizer, randomTensor, reference } from '../../../test/fixtures/onnx/build.ts';
 import { Script } from '../../../test/fixtures/onnx/decomposed.ts';
 import { readOnnx } from '../../import/onnx/read.ts';
-import { type Graph, tensor } from '../graph.ts';
+import { type Graph, ModelError, tensor } from '../graph.ts';
 import { interpret } from '../interpret.ts';
-import { rewrite } from './index.ts';
+import { bindInputs, rewrite } from './index.ts';
 
 const W = 24;
 const random = randomizer(5);
@@ -213,4 +213,95 @@ test('a shape that depends on the input is never claimed', () => {
   const graph = rewrite(readOnnx(bytes));
   const y = interpret(graph, { x: tensor([1, 2, 3, 4, 5, 6], [6]), shape: tensor([2, 3], [2], 'i64') }).y;
   expect(y.shape).toEqual([2, 3]);
+});
+
+test('HardSwish is found; a clip with other bounds is not', async () => {
+  const s = new Script(17);
+  const hard = (top: number): string =>
+    s.op('Div', [s.op('Mul', ['x', s.op('Clip', [s.op('Add', ['x', s.scalar(3)]), s.scalar(0), s.scalar(top)])]), s.scalar(6)]);
+  const g = await rewritten(s.model([1, 'n', W], s.op('Concat', [hard(6), hard(5)], { axis: -1 })), [[1, 4, W]]);
+  expect(opsOf(g).filter((op) => op === 'HardSwish' || op === 'Clip')).toEqual(['HardSwish', 'Clip']);
+});
+
+test('constants after a BatchNorm move into it', async () => {
+  const s = new Script(17);
+  const variance = s.constant(randomTensor([3], random, [0.5, 2]));
+  const bn = s.op('BatchNormalization', ['x', s.weight(3), s.weight(3), s.weight(3), variance]);
+  const y = s.op('Add', [s.op('Mul', [bn, s.weight(3, 1, 1)]), s.weight(1, 3, 1, 1)]);
+  expect(opsOf(await rewritten(s.model([1, 3, 5, 5], y), [[1, 3, 5, 5]]))).toEqual(['BatchNormalization']);
+});
+
+test('attention written with Einsum is found', async () => {
+  const s = new Script(17);
+  const [q, k, v] = [0, 1, 2].map(() => s.op('Reshape', [s.linear('x', W, W), s.ints(0, -1, 4, 6)]));
+  const scores = s.op('Mul', [s.op('Einsum', [q, k], { equation: 'bnhd,bmhd->bhnm' }), s.scalar(0.4)]);
+  const mixed = s.op('Einsum', [s.op('Softmax', [scores], { axis: -1 }), v], { equation: 'bhnm,bmhd->bnhd' });
+  const g = await rewritten(s.model([1, 'n', W], s.op('Reshape', [mixed, s.ints(0, -1, W)])), [
+    [1, 5, W],
+    [1, 9, W],
+  ]);
+  expect(opsOf(g)).toEqual(['Linear', 'Linear', 'Linear', 'Attention']);
+});
+
+describe('inputs bound to one value', () => {
+  /** Token ids, token types and an attention mask, as a BERT export takes them; pooled by the mask. */
+  function bert(): Uint8Array {
+    const s = new Script(17);
+    const mask = s.op('Cast', [s.unsqueeze(s.unsqueeze('mask', 1), 2)], { to: 1 });
+    const bias = s.op('Mul', [s.op('Sub', [s.scalar(1), mask]), s.scalar(-3.4028234663852886e38)]);
+    const embedded = s.op('Add', [s.op('Gather', [s.weight(30, W), 'ids']), s.op('Gather', [s.weight(2, W), 'types'])]);
+    const x = s.layerNorm(embedded, W);
+    const [q, k, v] = [0, 1, 2].map(() => s.op('Transpose', [s.view(s.linear(x, W, W), 4, 6)], { perm: [0, 2, 1, 3] }));
+    const scores = s.op('Add', [s.op('Div', [s.op('MatMul', [q, s.op('Transpose', [k], { perm: [0, 1, 3, 2] })]), s.scalar(2.5)]), bias]);
+    const mixed = s.op('Transpose', [s.op('MatMul', [s.op('Softmax', [scores], { axis: -1 }), v])], { perm: [0, 2, 1, 3] });
+    const hidden = s.op('Add', [x, s.linear(s.view(mixed, W), W, W)]);
+    const wide = s.op('Expand', [s.unsqueeze(s.op('Cast', ['mask'], { to: 1 }), 2), s.op('Shape', [hidden])]);
+    const sum = (value: string): string => s.op('ReduceSum', [value, s.ints(1)], { keepdims: 0 });
+    const y = s.op('Div', [sum(s.op('Mul', [hidden, wide])), s.op('Clip', [sum(wide), s.scalar(1e-9), ''])]);
+    const tokens = { dtype: 'i64', shape: ['batch', 'n'] } as const;
+    return buildModel({
+      nodes: [...s.nodes, node('Identity', [y], ['y'])],
+      inputs: { ids: tokens, mask: tokens, types: tokens },
+      constants: s.constants,
+      outputs: ['y'],
+    });
+  }
+
+  test('the mask disappears from attention and pooling', async () => {
+    const bytes = bert();
+    const graph = rewrite(bindInputs(readOnnx(bytes), { mask: 1, types: 0 }));
+    expect(graph.inputs.map((i) => i.name)).toEqual(['ids']);
+    expect(opsOf(graph)).toEqual([
+      'Gather',
+      'Add',
+      'LayerNormalization',
+      'Linear',
+      'Linear',
+      'Linear',
+      'Attention',
+      'Linear',
+      'Add',
+      'ReduceMean',
+    ]);
+    for (const n of [1, 5, 11]) {
+      const ids = tensor(
+        Array.from({ length: n }, (_, i) => (7 * i) % 30),
+        [1, n],
+        'i64',
+      );
+      const same = (v: number): ReturnType<typeof tensor> => tensor(new Array<number>(n).fill(v), [1, n], 'i64');
+      const want = await reference(bytes, { ids, mask: same(1), types: same(0) });
+      expect(difference(interpret(graph, { ids }).y, want.y)).toBeLessThan(2e-5);
+    }
+  });
+
+  test('without binding, the mask keeps attention in its parts', () => {
+    expect(opsOf(rewrite(readOnnx(bert())))).not.toContain('Attention');
+  });
+
+  test('a name that is no input is refused', () => {
+    expect(() => bindInputs(readOnnx(bert()), { masks: 1 })).toThrow(
+      new ModelError("no input is named 'masks'; the graph has ids, mask, types"),
+    );
+  });
 });

@@ -2,6 +2,9 @@
  * ONNX files to graphs. The file is not trusted: sizes are checked against the bytes present before anything is allocated, names
  * must connect, and whatever is wrong is one ModelError of one line. What is read: a model of opset 7 to 25 whose operators the
  * interpreter knows; the graph that comes out speaks the newest opset.
+ *
+ * onnx_pb.ts is generated from onnx.proto (of the onnx 1.23 package) by protoc with @bufbuild/protoc-gen-es:
+ *   protoc --es_out=. --es_opt=target=ts,import_extension=ts,erasable_syntax=true onnx.proto
  */
 import { fromBinary } from '@bufbuild/protobuf';
 import { type AttrValue, type Graph, type GraphInput, type GraphNode, ModelError, type Tensor, tensor } from '../../graph/graph.ts';
@@ -86,7 +89,7 @@ function readInitializers(graph: GraphProto, external: External): Map<string, Te
 }
 
 /** A dimension that counts independent inputs: unnamed and first, or named like one. */
-const isBatch = (name: string, axis: number): boolean => (name === '' ? axis === 0 : /batch|^(N|B|bs)$/.test(name) || /^batch/i.test(name));
+const isBatch = (name: string, axis: number): boolean => (name === '' ? axis === 0 : /batch/i.test(name) || /^(N|B|bs)$/.test(name));
 
 function readInputs(graph: GraphProto, constants: ReadonlyMap<string, Tensor>, dims: Readonly<Record<string, number>>): GraphInput[] {
   for (const [name, d] of Object.entries(dims))
@@ -192,7 +195,9 @@ function refuseUnsupported(nodes: readonly NodeProto[], named: readonly string[]
     const known = hasRule(n.opType, domain) || (domain === '' && ops.has(n.opType) && !internal.has(n.opType));
     if (known) return;
     const op = printable(domain === '' ? n.opType || '(none)' : `${domain}.${n.opType}`);
-    missing.set(op, [...(missing.get(op) ?? []), named[i]]);
+    const where = missing.get(op);
+    if (where) where.push(named[i]);
+    else missing.set(op, [named[i]]);
   });
   if (missing.size === 0) return;
   const list = [...missing].map(

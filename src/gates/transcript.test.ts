@@ -21,14 +21,20 @@ interface Seen {
   readonly values: Uint32Array;
 }
 
-/** Kernels that keep every completed opening. */
+/** Kernels that keep every completed opening: what adds words that lie where the peer's message was put. */
 const listening =
-  (seen: Seen[]) =>
+  (seen: Seen[], prepared: () => { incoming: number; outgoing: number }) =>
   (k: Kernels): Kernels =>
     Object.assign(Object.create(k) as Kernels, {
       openSum(dst, mine, theirs, bits, n) {
         k.openSum(dst, mine, theirs, bits, n);
         seen.push({ bits, values: k.u32.slice(dst / 4, dst / 4 + n) });
+      },
+      xor(dst, a, b, n) {
+        k.xor(dst, a, b, n);
+        const { incoming, outgoing } = prepared();
+        // The place for outgoing messages lies before that for incoming ones and is as large.
+        if (b >= incoming && b < 2 * incoming - outgoing) seen.push({ bits: 32, values: k.u32.slice(dst / 4, dst / 4 + n) });
       },
     } satisfies Partial<Kernels>);
 
@@ -55,6 +61,14 @@ function everyOpening(n: number): Case {
     c.gate('harmonic', [x], cos, { bits: 24 }),
     c.gate('harmonic', [flat], row),
     c.gate('truncate', [c.gate('harmonic', [flat], { ...row, w: 40 }, { bits: 40 })], { s: 8, bits: 30 }, { bits: 30 }),
+    c.gate('compare', [open], { bits: 25 }),
+    c.gate('compare', [x], { bits: 22 }, { bits: 1 }),
+    c.gate('relu', [wire], null),
+    c.gate('relu', [open], { bits: 20 }),
+    c.gate('select', [c.gate('compare', [wire], null, { bits: 1 }), x, share], null),
+    c.gate('max', [x], { bits: 20 }),
+    c.gate('argmax', [x], { bits: 20 }, { bits: 8 }),
+    c.gate('maxPool', [c.gate('reshape', [x], { shape: [1, n, 2, 4] })], { kernel: [2, 2], strides: [2, 2], pads: [0, 0, 0, 0], dilations: [1, 1], bits: 20 }),
     c.gate('reveal', [x], { s: 0, bits: 20 }, { bits: 20 }),
   ])
     c.output(t);
@@ -98,10 +112,12 @@ function biased(make: () => Case, value: number, runs: number): string[] {
     const seen: Seen[] = [];
     const c = make();
     let role = 0;
-    c.wrapKernels = (k) => (role++ === 0 ? listening(seen)(k) : k);
+    c.wrapKernels = (k) => (role++ === 0 ? listening(seen, () => p0)(k) : k);
+    const cluster = c.cluster();
+    const { p0 } = cluster.prepare({});
     const n = c.inputs[0].shape.reduce<number>((a, d) => a * (d as number), 1);
     const transcript: Transcript = { p0: [], p1: [], dealer: [] };
-    c.cluster().run({}, { x0: new Array(n).fill(value) }, { transcript });
+    cluster.run({}, { x0: new Array(n).fill(value) }, { transcript });
     for (const [j, { bits, values }] of seen.entries()) {
       const low = Math.min(8, bits);
       bytes(values, of(`low byte of opening ${j} (${bits} bits)`, 2 ** low));
@@ -144,6 +160,10 @@ describe('planted faults', () => {
       p.mask(r, stream.maskX, 32, n);
       p.mask(r, stream.maskX, 32, Math.ceil(n / 2));
     }),
+    opens('half', (p, r, n) => {
+      p.mask(r, stream.maskX, 32, n / 2);
+      p.k.copy(r + 2 * n, r, n / 2);
+    }),
   ];
   beforeAll(() => planted.forEach((g) => plant.set(g.name, g)));
   afterAll(() => planted.forEach((g) => plant.delete(g.name)));
@@ -156,8 +176,12 @@ describe('planted faults', () => {
   };
 
   test('a gate that opens without a mask is caught, by its draws and by its words', () => {
-    expect(() => program('bare').run([new Array(512).fill(5)])).toThrow(/p0 opens bare 1 without a mask/);
+    expect(() => program('bare').run([new Array(512).fill(5)])).toThrow(/p0 opens 16384 bits at bare 1, having drawn masks for 0/);
     expect(biased(() => program('bare'), 5, 64)).toEqual(['low byte of opening 1 (32 bits)', 'high byte of opening 1 (32 bits)']);
+  });
+
+  test('a gate that hides two values by one word is caught', () => {
+    expect(() => program('half').run([new Array(512).fill(5)])).toThrow(/p0 opens 16384 bits at half 1, having drawn masks for 8192/);
   });
 
   test('a mask with one constant bit is caught', () => {

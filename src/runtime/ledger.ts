@@ -25,8 +25,8 @@ export class Ledger {
   /** `hides`: whether a stream's words mask openings, rather than corrections. */
   constructor(readonly role: string, private readonly hides: (stream: number) => boolean = () => true) {}
 
-  /** Bits from … to−1 of a stream (counted in values of this width, packed) are drawn. */
-  draw(key: string, step: number, gate: number, stream: number, from: number, to: number): void {
+  /** Bits from … to−1 of a stream are drawn, `hidden` bits of an opening can be hidden by them (whole blocks of 128 values: padding is public). */
+  draw(key: string, step: number, gate: number, stream: number, from: number, to: number, hidden: number): void {
     const name = `step ${step}, gate ${gate}, stream ${stream}`;
     const runs = this.drawn.get(`${key} ${name}`) ?? [];
     const again = runs.find((r) => r.from < to && from < r.to);
@@ -34,10 +34,10 @@ export class Ledger {
     runs.push({ from, to });
     this.drawn.set(`${key} ${name}`, runs);
     const tally = `${step} ${gate}`;
-    if (this.hides(stream)) this.bits.set(tally, (this.bits.get(tally) ?? 0) + to - from);
+    if (this.hides(stream)) this.bits.set(tally, (this.bits.get(tally) ?? 0) + hidden);
   }
 
-  /** Mask bits that a gate has drawn: it may open at most as many. */
+  /** Bits that a gate may open with the masks it has drawn. */
   maskBits(step: number, gate: number): number {
     return this.bits.get(`${step} ${gate}`) ?? 0;
   }
@@ -45,27 +45,28 @@ export class Ledger {
 
 /** The same kernels, every draw of theirs entered in the ledger first. */
 export function ledgered(k: Kernels, ledger: Ledger): Kernels {
-  const enter = (key: Ptr, step: number, gate: number, stream: number, bits: number, from = 0): void =>
-    ledger.draw(Buffer.from(k.u8.subarray(key, key + 32)).toString('hex'), step, gate, stream, from, from + bits);
+  const content = (key: Ptr): string => Buffer.from(k.u8.subarray(key, key + 32)).toString('hex');
+  /** Kernels that draw corrections by themselves. */
+  const enter = (key: Ptr, step: number, gate: number, stream: number, bytes: number): void => ledger.draw(content(key), step, gate, stream, 0, 8 * bytes, 0);
   const own: Partial<Kernels> = {
     prg(dst, key, step, gate, stream, bits, first, n, scratch) {
-      enter(key, step, gate, stream, bits * n, bits * first);
+      ledger.draw(content(key), step, gate, stream, bits * first, bits * (first + n), 8 * packedBytes(bits, n));
       k.prg(dst, key, step, gate, stream, bits, first, n, scratch);
     },
     dealHarmonic(packed, r, stride, rows, width, K, t, w, m, key, step, gate, stream, scratch) {
-      enter(key, step, gate, stream, 8 * packedBytes(w, stripValues(rows, width, K)));
+      enter(key, step, gate, stream, packedBytes(w, stripValues(rows, width, K)));
       k.dealHarmonic(packed, r, stride, rows, width, K, t, w, m, key, step, gate, stream, scratch);
     },
     harmonic(out, c, stride, rows, width, coef, splat, K, w, m, packed, key, step, gate, stream, scratch) {
-      if (packed === 0) enter(key, step, gate, stream, 8 * packedBytes(w, stripValues(rows, width, K)));
+      if (packed === 0) enter(key, step, gate, stream, packedBytes(w, stripValues(rows, width, K)));
       k.harmonic(out, c, stride, rows, width, coef, splat, K, w, m, packed, key, step, gate, stream, scratch);
     },
     dealHarmonicRow(packed, r, n, K, t, w, m, key, step, gate, stream, scratch) {
-      enter(key, step, gate, stream, 8 * stripBytes(2 * K * n, w));
+      enter(key, step, gate, stream, stripBytes(2 * K * n, w));
       k.dealHarmonicRow(packed, r, n, K, t, w, m, key, step, gate, stream, scratch);
     },
     harmonicRow(out, c, n, coef, channels, inner, K, w, m, packed, key, step, gate, stream, scratch) {
-      if (packed === 0) enter(key, step, gate, stream, 8 * stripBytes(2 * K * n, w));
+      if (packed === 0) enter(key, step, gate, stream, stripBytes(2 * K * n, w));
       k.harmonicRow(out, c, n, coef, channels, inner, K, w, m, packed, key, step, gate, stream, scratch);
     },
   };

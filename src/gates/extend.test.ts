@@ -160,3 +160,17 @@ describe('open', () => {
     expect(() => c.run([[1, 2, 3]])).toThrow(/extend it first/);
   });
 });
+
+test('an output that nobody uses does not disturb its neighbour, on any role', () => {
+  // The share is used and the wire is not, then the other way round; other gates run in between on the same memory.
+  const n = 300;
+  for (const used of [0, 1]) {
+    const c = new Case();
+    const x = c.input([n]);
+    const y = c.gate('extend', [x], { s: 0, bits: 20 }, {}, { kind: 'wire', bits: 20 });
+    for (let i = 0; i < 3; i++) c.gate('extend', [x], { s: 2, bits: 20 }, {}, { kind: 'wire', bits: 20 });
+    c.output(used === 0 ? c.gate('affine', [y], { mul: [3], axis: 1 }) : c.gate('mul', [y + 1, y + 1], null));
+    const v = integers(n, 2 ** 15);
+    expect([...c.run([v])[0].data]).toEqual(v.map((t) => (used === 0 ? 3 * t : t * t)));
+  }
+});

@@ -298,8 +298,8 @@ async function main(): Promise<void> {
       [1 << 20, 200],
     ]) {
       for (const arrangement of ['main', 'events', 'worker-async', 'worker-post'] as const) {
-        const some = quick ? count / 10 : count;
-        await run({ kind: 'rounds', size, count: some / 4, arrangement });
+        const some = quick ? count / 5 : count;
+        await run({ kind: 'rounds', size, count: some >> 2, arrangement });
         const [p0, p1] = await run({ kind: 'rounds', size, count: some, arrangement });
         const times = inFours(p1.times).sort((a, b) => a - b);
         const perRound = (cpu: number): number => Math.round((cpu / some) * 1e6);

@@ -53,7 +53,10 @@ test.each(sizes)('oneHot and pickBits of %i words: two shares of a table say whe
       });
       for (let i = 0; i < n; i++) {
         const v = (at(m, c, i) >>> shift) & last;
-        expect([at(sums[0], a, i) ^ at(sums[1], a, i), at(sums[0], b, i) ^ at(sums[1], b, i)]).toEqual([v === mine(i) ? 1 : 0, v > mine(i) ? 1 : 0]);
+        expect([at(sums[0], a, i) ^ at(sums[1], a, i), at(sums[0], b, i) ^ at(sums[1], b, i)]).toEqual([
+          v === mine(i) ? 1 : 0,
+          v > mine(i) ? 1 : 0,
+        ]);
       }
     }
   run((k) => k.pickBits(0, b, c, d, 4, 4, 0, n));

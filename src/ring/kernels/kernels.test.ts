@@ -1,5 +1,5 @@
 import { createCipheriv } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import {
   gemmScratch,
   harmonicScratch,
@@ -13,6 +13,7 @@ import {
   stripValues,
 } from './kernels.ts';
 import { firstFree, newMemory } from './memory.ts';
+import { parallelKernels } from './parallel.ts';
 import { chachaBlock } from './plain/chacha.ts';
 import { cosSin32, cosSin64 } from './plain/turns.ts';
 import { plainKernels } from './plain.ts';
@@ -24,7 +25,7 @@ interface Area {
   bytes: number;
 }
 
-const bytes = 1 << 25;
+const bytes = 1 << 26;
 const plain = plainKernels(newMemory(bytes));
 const fast = wasmKernels(newMemory(bytes));
 
@@ -35,7 +36,7 @@ const word = (): number => {
 };
 const edges = [0, 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
 const someWord = (): number => (word() % 8 === 0 ? edges[word() % edges.length] : word());
-const sizes = [0, 1, 3, 4, 5, 127, 128, 129, 1000, 4096, 4100];
+const sizes = [0, 1, 3, 4, 5, 127, 128, 129, 150, 1000, 4096, 4100];
 
 /**
  * Runs a kernel on the same memory image in both implementations and compares everything outside scratch: an output must agree and
@@ -72,14 +73,14 @@ class Case {
     for (let i = at / 4; i < this.next / 4; i++) plain.u32[i] = 0xdeadbeef;
     return at;
   }
-  run(what: string, call: (k: Kernels) => void): void {
-    fast.u32.set(plain.u32.subarray(firstFree / 4, this.next / 4), firstFree / 4);
+  run(what: string, call: (k: Kernels) => void, other = fast): void {
+    other.u32.set(plain.u32.subarray(firstFree / 4, this.next / 4), firstFree / 4);
     call(plain);
-    call(fast);
-    for (const k of [plain, fast]) for (const { at, bytes } of this.scratches) k.u8.fill(0, at, at + bytes);
-    const difference = firstDifference(plain.u32, fast.u32, firstFree / 4, this.next / 4);
+    call(other);
+    for (const k of [plain, other]) for (const { at, bytes } of this.scratches) k.u8.fill(0, at, at + bytes);
+    const difference = firstDifference(plain.u32, other.u32, firstFree / 4, this.next / 4);
     if (difference >= 0)
-      expect.fail(`${what}: word at ${difference * 4} is ${fast.u32[difference]}, the plain twin has ${plain.u32[difference]}`);
+      expect.fail(`${what}: word at ${difference * 4} is ${other.u32[difference]}, the plain twin has ${plain.u32[difference]}`);
   }
 }
 
@@ -382,7 +383,7 @@ describe('plain against independent arithmetic', () => {
 describe('wasm is plain, bit for bit', () => {
   test('prg', () => {
     for (let bits = 1; bits <= 32; bits++)
-      for (const n of bits % 5 === 1 ? sizes : [129, 4100]) {
+      for (const n of bits % 5 === 1 ? sizes : [129, 150, 4100]) {
         const c = new Case();
         const [key, dst, scratch] = [c.words(8), c.words(n), c.scratch(prgScratch)];
         for (const first of [0, 4096 * 1000])
@@ -642,6 +643,7 @@ describe('wasm is plain, bit for bit', () => {
   test('harmonic gates', () => {
     for (const [rows, width, K, w, m] of [
       [1, 1, 1, 9, 3],
+      [1, 15, 5, 21, 12],
       [2, 7, 5, 24, 12],
       [1, 128, 8, 32, 16],
       [3, 129, 7, 20, 14],
@@ -686,6 +688,88 @@ describe('wasm is plain, bit for bit', () => {
       c.run(`dealHarmonicRow K ${K}`, (k) => k.dealHarmonicRow(packed, r, n, K, 20, w, m, key, 5, 6, 7, scratch));
       for (const corrections of [packed, 0])
         c.run(`harmonicRow K ${K}`, (k) => k.harmonicRow(out, opened, n, coef, 3, 4, K, w, m, corrections, key, 5, 6, 7, scratch));
+    }
+  });
+});
+
+describe('parallel kernels are plain, bit for bit', () => {
+  const shared = parallelKernels(newMemory(bytes, true), 3, { grain: 1000 });
+  afterAll(() => shared.close());
+
+  /** A call that must be split. */
+  const compare = (c: Case, what: string, call: (k: Kernels) => void): void => {
+    const before = shared.handedOver();
+    c.run(what, call, shared);
+    expect(shared.handedOver(), `${what} was not split`).toBeGreaterThan(before);
+  };
+
+  test('streams and words', () => {
+    const n = 90_000;
+    const c = new Case();
+    const [key, a, b, d] = [c.words(8), c.words(n), c.words(n), c.words(n)];
+    const packed = c.words(packedWords(21, n));
+    const scratch = c.scratch(prgScratch);
+    compare(c, 'prg', (k) => k.prg(d, key, 1, 2, 3, 21, 4096 * 5, n, scratch));
+    compare(c, 'prg 32', (k) => k.prg(d, key, 1, 2, 3, 32, 4096 * 5, n - 1, scratch));
+    compare(c, 'pack', (k) => k.pack(packed, a, 21, n - 5));
+    compare(c, 'unpack', (k) => k.unpack(b, packed, 21, n - 5));
+    compare(c, 'openSum', (k) => k.openSum(b, a, packed, 21, n - 5));
+    for (const op of ['add', 'sub', 'mul'] as const) compare(c, op, (k) => k[op](d, a, b, n - 3));
+    compare(c, 'truncate', (k) => k.truncate(d, a, 0, 0, 1, 1, b, 9, 32, 11, 21, 0, n - 3));
+    compare(c, 'truncate by channels', (k) => k.truncate(d, a, b, b + 64, 7, 3, 0, 9, 32, 11, 21, 0, 21 * 4000));
+    compare(c, 'affine', (k) => k.affine(d, a, b, 0, 900, 1, 90_000));
+  });
+  test('extensions and products of wires', () => {
+    const n = 40_003;
+    const c = new Case();
+    const x = Array.from({ length: 11 }, () => c.words(n));
+    compare(c, 'extend', (k) => k.extend(x[0], x[1], x[2], x[3], x[4], x[5], 20, 0, n));
+    compare(c, 'dealExtend', (k) => k.dealExtend(x[0], x[1], x[2], x[3], x[4], 20, n));
+    compare(c, 'squareWire', (k) => k.squareWire(x[0], x[1], x[2], 14, x[3], x[4], x[5], 0, n));
+    compare(c, 'mulWires', (k) => k.mulWires(x[0], x[1], x[2], 12, x[3], x[4], 14, x[5], x[6], x[7], x[8], 1, n, 0, 0));
+    compare(c, 'mulWires by row', (k) => k.mulWires(x[0], x[1], x[2], 32, x[3], x[4], 14, x[5], 0, x[7], 0, 100, 399, 1, 1));
+    compare(c, 'rowSquares', (k) => k.rowSquares(x[0], x[1], x[2], 14, x[3], x[4], x[5], 1, 100, 399));
+    for (const op of ['rowDot', 'mulRow'] as const) compare(c, op, (k) => k[op](x[0], x[1], x[2], 200, 199));
+    compare(c, 'centre', (k) => k.centre(x[0], x[1], 199, 200, 199));
+  });
+  test('matrix products by rows and by panels', () => {
+    for (const [M, N, K] of [
+      [67, 130, 500],
+      [1, 500, 701],
+      [5, 300, 301],
+    ]) {
+      const c = new Case();
+      const [A, src, B, C] = [c.words(M * K), c.words(K * N), c.words(panelWords(K, N)), c.words(M * N)];
+      const [S, scratch] = [c.words(smallBytes(K, N, 1) / 4), c.scratch(gemmScratch)];
+      c.run('packB', (k) => k.packB(B, src, K, N, K, 1, 4), shared);
+      compare(c, `gemm ${M}`, (k) => k.gemm(C, N, A, K, B, M, N, K, 1, scratch));
+      c.run('packSmall', (k) => k.packSmall(S, src, K, N, N, 0, 1), shared);
+      compare(c, `gemmSmall ${M}`, (k) => k.gemmSmall(C, N, A, K, S, 1, M, N, K, 0, scratch));
+    }
+    const c = new Case();
+    const [src, B] = [c.words(310 * 300), c.words(panelWords(300, 310))];
+    for (const transposed of [0, 1]) compare(c, 'packB', (k) => k.packB(B, src, 300, 310, transposed ? 300 : 310, transposed, 4));
+  });
+  test('harmonic and row gates', () => {
+    const [rows, width, K, w] = [7, 1003, 6, 23];
+    const c = new Case();
+    const [key, r, out] = [c.words(8), c.words(rows * width), c.words(rows * width)];
+    const packed = c.words(packedWords(w, stripValues(rows, width, K)));
+    const coef = c.floats(8 * K * Math.ceil(width / 4), () => (word() / 2 ** 31 - 1) * 2 ** 12);
+    const scratch = c.scratch(harmonicScratch);
+    compare(c, 'dealHarmonic', (k) => k.dealHarmonic(packed, r, width, rows, width, K, 13, w, 14, key, 5, 6, 7, scratch));
+    for (const corrections of [packed, 0])
+      compare(c, 'harmonic', (k) => k.harmonic(out, r, width, rows, width, coef, 0, K, w, 14, corrections, key, 5, 6, 7, scratch));
+    for (const wide of [31, 46]) {
+      const [n, deep] = [200, 96];
+      const c = new Case();
+      const [key, r, out] = [c.words(8), c.words(n), c.words(2 * n)];
+      const packed = c.words(stripBytes(2 * deep * n, wide) / 4);
+      const coef = c.doubles(2 * deep * 3, () => (word() / 2 ** 31 - 1) * 2 ** 24);
+      const scratch = c.scratch(harmonicScratch);
+      compare(c, 'dealHarmonicRow', (k) => k.dealHarmonicRow(packed, r, n, deep, 20, wide, 32, key, 5, 6, 7, scratch));
+      for (const corrections of [packed, 0])
+        compare(c, 'harmonicRow', (k) => k.harmonicRow(out, r, n, coef, 3, 7, deep, wide, 32, corrections, key, 5, 6, 7, scratch));
     }
   });
 });

@@ -26,7 +26,7 @@ export interface Kernels {
    * Values first … first+n−1, each of `bits` bits (1…32), of the ChaCha12 stream with this 32-byte key and nonce (step, gate, stream).
    * Word order: the stream is cut in groups of 8 ChaCha blocks (128 words); word p of a group is word (p >> 3) of block (p & 7).
    * Value order: values come in blocks of 128; block j of width b is 4·b consecutive stream words read as `unpack` reads them.
-   * `first` is a multiple of 4096 (then it starts on a group boundary whatever b is). `scratch`: 16 KiB + 512 B.
+   * `first` is a multiple of 4096 (then it starts on a group boundary whatever b is). `scratch`: prgScratch bytes.
    */
   prg(dst: Ptr, key: Ptr, step: number, gate: number, stream: number, bits: number, first: number, n: number, scratch: Ptr): void;
 
@@ -302,7 +302,7 @@ export const smallBytes = (K: number, N: number, elementBytes: number): number =
 export const stripValues = (rows: number, width: number, K: number): number => rows * Math.ceil(width / 4) * 4 * 2 * K;
 /** Bytes of the corrections of a strip or of row elements. */
 export const stripBytes = (values: number, w: number): number => (w <= 32 ? packedBytes(w, values) : 6 * Math.ceil(values / 64) * 64);
-/** Scratch bytes a kernel may use. */
-export const gemmScratch = 1 << 20;
+/** Scratch bytes a kernel may use, for eight threads together. */
+export const gemmScratch = 1 << 22;
 export const harmonicScratch = 1 << 21;
-export const prgScratch = 1 << 15;
+export const prgScratch = 1 << 18;

@@ -1,5 +1,5 @@
 import { pack, unpack } from "./pack";
-import { nextGroups, prepare, startBytes } from "./prg";
+import { groupsOf, nextGroups, prepare, startBytes } from "./prg";
 import { cosineOf, quarterOf, restOf, round32, sineOf, turnedCosine, turnedSine, turnsOf } from "./turns";
 import { sub } from "./words";
 
@@ -52,7 +52,7 @@ function firstHarmonics(zs: usize, c: usize, stride: i32, width: i32, perRow: i3
 /** The next `count` values of a stream or of packed words. */
 @inline export function nextValues(dst: usize, packed: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
   if (packed) return unpack(dst, packed, w, count);
-  const groups = (((count + 127) >> 7) * w + 31) >> 5;
+  const groups = groupsOf(count, w);
   if (w == 32) return nextGroups(dst, start, groups, swizzle);
   nextGroups(raw, start, groups, swizzle);
   unpack(dst, raw, w, count);
@@ -60,7 +60,7 @@ function firstHarmonics(zs: usize, c: usize, stride: i32, width: i32, perRow: i3
 
 /** Packs `count` values less the stream's next ones, by parts that stay in the first-level cache. */
 export function packLessNext(packed: usize, values: usize, start: usize, raw: usize, w: i32, count: i32, swizzle: i32): void {
-  nextGroups(raw, start, (((count + 127) >> 7) * w + 31) >> 5, swizzle);
+  nextGroups(raw, start, groupsOf(count, w), swizzle);
   const spare = raw + rawBytes;
   for (; count > 0; count -= part) {
     const n = min(part, count);
@@ -159,7 +159,7 @@ export function harmonic(
   const values = 8 * K;
   if (packed) packed += first * values / 128 * w * 16;
   else prepare(start, key, step, gate, stream, first * values / chunk * w);
-  // 1.5·2^23, as a float and as its bits, added to 0 that the compiler cannot see through: constants would be rebuilt in the loop.
+  // 1.5·2^23 and its bits, with a zero added that no compiler sees through: newer engines rebuild constants at each use.
   const magic = f32x4.splat(12582912 + ((m >> 8) as f32)), magicBits = i32x4.splat(0x4b400000 + (m >> 8));
   let left = (last - first) * values;
   let from = window;

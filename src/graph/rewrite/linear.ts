@@ -203,11 +203,11 @@ export const batchNorm: Rule = (node, v) => {
   return [{ ...before, inputs: [before.inputs[0], weight, shift], outputs: node.outputs }];
 };
 
-/** BatchNorm(x; s, b)·k + h = BatchNorm(x; s·k, b·k + h) for per-channel constants k, h. */
-export const channelsAfterBatchNorm: Rule = (node, v) => {
+/** Norm(x; s, b)·k + h = Norm(x; s·k, b·k + h) for per-channel constants k, h, where a norm scales channels (axis 1) last. */
+export const channelsAfterNorm: Rule = (node, v) => {
   if (node.op !== 'Mul' && node.op !== 'Add') return undefined;
   for (const [x, c] of [node.inputs, [node.inputs[1], node.inputs[0]]]) {
-    const bn = v.maker(x, 'BatchNormalization');
+    const bn = v.maker(x, 'BatchNormalization', 'GroupNormalization', 'InstanceNormalization');
     const [scale, bias] = bn ? [v.constant(bn.inputs[1]), v.constant(bn.inputs[2])] : [];
     const rank = v.rank(x);
     if (bn === undefined || scale === undefined || bias === undefined || rank === undefined || v.uses(x) !== 1) continue;

@@ -149,3 +149,34 @@ export const sumToMean: Rule = (node, v) => {
   if (Math.abs(factor * n - 1) > 1e-6) return undefined;
   return [{ ...sum, op: 'ReduceMean', name: v.nameFor(node, 'ReduceMean'), outputs: node.outputs }];
 };
+
+/** Groups of channels joined into one for InstanceNorm and taken apart again: Reshape(InstanceNorm(Reshape(x))) = GroupNorm(x). */
+export const groupNorm: Rule = (node, v) => {
+  const norm = node.op === 'Reshape' ? v.maker(node.inputs[0], 'InstanceNormalization') : undefined;
+  const join = norm && v.maker(norm.inputs[0], 'Reshape');
+  if (!norm || !join || !v.sameShape(join.inputs[0], node.outputs[0])) return undefined;
+  const [x, joined] = [join.inputs[0], norm.inputs[0]];
+  const [channels, groups] = [v.dim(x, 1), v.dim(joined, 1)];
+  const [scale, bias] = [v.constant(norm.inputs[1]), v.constant(norm.inputs[2])];
+  if (
+    !channels ||
+    !groups ||
+    !scale ||
+    !bias ||
+    channels % groups !== 0 ||
+    (v.rank(x) ?? 0) < 3 ||
+    v.dim(x, 0) === undefined ||
+    v.dim(x, 0) !== v.dim(joined, 0)
+  )
+    return undefined;
+  const name = v.nameFor(node, 'GroupNormalization');
+  const spread = (p: ArrayLike<number>): number[] => Array.from({ length: channels }, (_, c) => p[Math.floor((c * groups) / channels)]);
+  const inputs = [
+    x,
+    v.add(`${name}.scale`, tensor(spread(scale.data), [channels])),
+    v.add(`${name}.bias`, tensor(spread(bias.data), [channels])),
+  ];
+  return [
+    { op: 'GroupNormalization', name, inputs, outputs: node.outputs, attrs: { num_groups: groups, epsilon: norm.attrs.epsilon ?? 1e-5 } },
+  ];
+};

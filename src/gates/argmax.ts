@@ -1,6 +1,7 @@
 /** argmax: where along the last axis the largest value is, as a shared integer; on request the value too. See tournament.ts. */
-import { type BoundGate, type BoundTensor, type Gate, type PartyContext, ProgramError, size } from './gate.ts';
+
 import type { Ptr } from '../ring/kernels/kernels.ts';
+import { type BoundGate, type BoundTensor, type Gate, type PartyContext, ProgramError, size } from './gate.ts';
 import type { SignAttrs } from './sign.ts';
 import { dealTournament, differencePlan, playTournament, type Tournament, tournamentCost } from './tournament.ts';
 
@@ -18,7 +19,14 @@ function tournament(g: BoundGate<SignAttrs | null>): Tournament {
   const k = x.shape.at(-1)!;
   if (2 ** position.bits < k) throw new ProgramError(`argmax ${g.id}: positions up to ${k - 1} do not fit ${position.bits} bits`);
   if (value && value.bits !== x.bits) throw new ProgramError(`argmax ${g.id}: the largest value keeps its ring of ${x.bits} bits`);
-  return { k, n: x.size / k, ring: x.bits, position: position.bits, value: value !== undefined, plan: differencePlan('argmax', x, g.attrs) };
+  return {
+    k,
+    n: x.size / k,
+    ring: x.bits,
+    position: position.bits,
+    value: value !== undefined,
+    plan: differencePlan('argmax', x, g.attrs),
+  };
 }
 
 /** Position of the first largest value of each row; second output, optional: that value. Exact where differences fit the sign's bits. */

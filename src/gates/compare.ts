@@ -9,10 +9,25 @@
  *
  * Opened: c under b fresh mask bits, then bits under mask bits of their own: all uniform. See sign.ts for sources.
  */
-import { packedBytes, type Ptr } from '../ring/kernels/kernels.ts';
+import { type Ptr, packedBytes } from '../ring/kernels/kernels.ts';
 import { type BoundGate, type BoundTensor, type DealerContext, free, type Gate, ProgramError, stream } from './gate.ts';
 import { affinePlain, channelsOf } from './local.ts';
-import { addSign, bitWire, carry, carryCost, correctBits, correctionBits, dealBit, dealCarry, Draws, openBits, planeWords, type SignAttrs, type SignPlan, signPlan } from './sign.ts';
+import {
+  addSign,
+  bitWire,
+  carry,
+  carryCost,
+  correctBits,
+  correctionBits,
+  Draws,
+  dealBit,
+  dealCarry,
+  openBits,
+  planeWords,
+  type SignAttrs,
+  type SignPlan,
+  signPlan,
+} from './sign.ts';
 
 export interface CompareAttrs extends SignAttrs {
   /** Added first, per channel: −t. */
@@ -69,9 +84,8 @@ export const compare: Gate<CompareAttrs | null, { add: Ptr }> = {
   dealer(d, g) {
     const { plan, own, ring, n } = layout(g);
     const s = new Draws();
-    let M: Ptr;
-    if (own) d.mask((M = d.temp(n)), stream.maskX, plan.bits, n);
-    else M = maskOf(d, g.ins[0]);
+    const M = own ? d.temp(n) : maskOf(d, g.ins[0]);
+    if (own) d.mask(M, stream.maskX, plan.bits, n);
     dealCarry(d, s, M, plan, n);
     if (ring > 1) d.correct(dealBit(d, s, M, plan.bits, n), s.correction(), ring, n);
     else {

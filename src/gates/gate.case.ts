@@ -1,11 +1,12 @@
 /** What every gate's test leans on: a program of a few gates run by two parties and a dealer in this process, against `plain`. */
-import { wasmKernels } from '../ring/kernels/wasm.ts';
-import { newMemory } from '../ring/kernels/memory.ts';
+
+import type { Json, Params, Program, TensorDecl } from '../program/program.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
+import { newMemory } from '../ring/kernels/memory.ts';
+import { wasmKernels } from '../ring/kernels/wasm.ts';
 import { Ledger, ledgered } from '../runtime/ledger.ts';
 import { LocalCluster, type LocalOptions, type Revealed, random } from '../runtime/local.ts';
 import { loadModel, type WeightSource } from '../runtime/model.ts';
-import type { Json, Params, Program, TensorDecl } from '../program/program.ts';
 import { hidesOpenings } from './gate.ts';
 
 export type Weights = Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Int32Array }>>;
@@ -30,7 +31,10 @@ export class Case {
   error?: number;
   wrapKernels = (k: Kernels): Kernels => k;
 
-  constructor(readonly weights: Weights = {}, readonly privateWeights = false) {}
+  constructor(
+    readonly weights: Weights = {},
+    readonly privateWeights = false,
+  ) {}
 
   input(shape: readonly number[], decl: Partial<TensorDecl> = {}): number {
     const tensor = this.declare(decl);
@@ -51,7 +55,17 @@ export class Case {
     return this;
   }
   program(params: Record<string, { min: number; max: number }> = {}): Program {
-    return { format: 'subrosa-program/1', name: 'case', weights: this.privateWeights ? 'private' : 'public', weightsHash: '', params, tensors: this.tensors, inputs: this.inputs, outputs: this.outputs, gates: this.gates };
+    return {
+      format: 'subrosa-program/1',
+      name: 'case',
+      weights: this.privateWeights ? 'private' : 'public',
+      weightsHash: '',
+      params,
+      tensors: this.tensors,
+      inputs: this.inputs,
+      outputs: this.outputs,
+      gates: this.gates,
+    };
   }
   cluster(program = this.program(), ledgers?: readonly Ledger[]): LocalCluster {
     const [k0, k1, kd] = threeKernels().map((k, i) => this.wrapKernels(ledgers ? ledgered(k, ledgers[i]) : k));
@@ -70,7 +84,11 @@ export class Case {
       },
       weightMask: (party, name) => ({ shape: this.weights[name].shape, data: mask(party, name) }),
     };
-    return new LocalCluster({ p0: loadModel(program, 'p0', k0, source), p1: loadModel(program, 'p1', k1, source), dealer: loadModel(program, 'dealer', kd, source) });
+    return new LocalCluster({
+      p0: loadModel(program, 'p0', k0, source),
+      p1: loadModel(program, 'p1', k1, source),
+      dealer: loadModel(program, 'dealer', kd, source),
+    });
   }
   /**
    * Runs the program and holds it to every promise a gate makes: each message and each block of corrections has the bytes of the
@@ -89,7 +107,14 @@ export class Case {
       for (const o of node.outs) values.set(o.id, reveal(o.id));
       const ins = node.ins.map((t) => ({ shape: t.shape, data: values.get(t.id)!, bits: t.bits }));
       const plain = def.plain(node.attrs, ins, { words: (name) => this.weights[name] }, node.outs);
-      for (const [i, o] of node.outs.entries()) compare(`${node.gate} ${id}`, values.get(o.id)!, plain[i], o.kind === 'wire' ? 32 : o.bits, this.error ?? def.error?.(node.attrs) ?? 0);
+      for (const [i, o] of node.outs.entries())
+        compare(
+          `${node.gate} ${id}`,
+          values.get(o.id)!,
+          plain[i],
+          o.kind === 'wire' ? 32 : o.bits,
+          this.error ?? def.error?.(node.attrs) ?? 0,
+        );
     };
     const out = cluster.run(params, named, { ...options, transcript, onGate: this.checkPlain ? onGate : undefined });
     for (const p of ['p0', 'p1'] as const) {
@@ -103,7 +128,10 @@ export class Case {
     for (const ledger of ledgers.slice(0, 2))
       for (const g of binding.gates) {
         const masked = ledger.maskBits(options.step ?? 0, g.node.id);
-        if (8 * g.cost.openedBytes > masked) throw new Error(`${ledger.role} opens ${8 * g.cost.openedBytes} bits at ${g.node.gate} ${g.node.id}, having drawn masks for ${masked}`);
+        if (8 * g.cost.openedBytes > masked)
+          throw new Error(
+            `${ledger.role} opens ${8 * g.cost.openedBytes} bits at ${g.node.gate} ${g.node.id}, having drawn masks for ${masked}`,
+          );
       }
     return this.outputs.map((o) => out[o.name]);
   }
@@ -116,12 +144,14 @@ function compare(gate: string, got: Float64Array, plain: Float64Array, bits: num
     if (Math.abs(plain[i]) >= 2 ** 53) continue; // a test with big integers looks at these
     const d = got[i] - plain[i];
     const off = d - Math.round(d / 2 ** bits) * 2 ** bits;
-    if (!(Math.abs(off) <= error)) throw new Error(`${gate}: value ${i} is ${got[i]}, plain says ${plain[i]}: off by ${off}, more than ${error}`);
+    if (!(Math.abs(off) <= error))
+      throw new Error(`${gate}: value ${i} is ${got[i]}, plain says ${plain[i]}: off by ${off}, more than ${error}`);
   }
 }
 
 /** Random integers of |v| < bound. */
-export const integers = (n: number, bound: number): number[] => Array.from(new Uint32Array(random(4 * n).buffer), (w) => Math.floor(((w / 2 ** 32) * 2 - 1) * bound));
+export const integers = (n: number, bound: number): number[] =>
+  Array.from(new Uint32Array(random(4 * n).buffer), (w) => Math.floor(((w / 2 ** 32) * 2 - 1) * bound));
 
 /** The representative of a big integer mod 2^bits nearest to zero. */
 export const wrap = (v: bigint, bits = 32): number => Number(BigInt.asIntN(bits, v));

@@ -38,7 +38,14 @@ export type MaxPoolAttrs = Im2colAttrs & SignAttrs;
 
 function overWindows(g: BoundGate<MaxPoolAttrs>): Tournament {
   const x = g.ins[0];
-  return { k: g.attrs.kernel[0] * g.attrs.kernel[1], n: g.outs[0].size, ring: x.bits, position: 0, value: true, plan: differencePlan('maxPool', x, g.attrs) };
+  return {
+    k: g.attrs.kernel[0] * g.attrs.kernel[1],
+    n: g.outs[0].size,
+    ring: x.bits,
+    position: 0,
+    value: true,
+    plan: differencePlan('maxPool', x, g.attrs),
+  };
 }
 
 /** Output positions o with 0 ≤ o·stride + from < d, within 0 … count−1. */

@@ -8,10 +8,23 @@
  * After `open` or `extend` (which may be a rescale at the same time) a relu takes the rounds of the carry and one more.
  * Opened: bits under mask bits of their own, uniform. See sign.ts for sources.
  */
-import { packedBytes, type Ptr } from '../ring/kernels/kernels.ts';
+import { type Ptr, packedBytes } from '../ring/kernels/kernels.ts';
 import { maskOf, planOf } from './compare.ts';
 import { type BoundGate, free, type Gate, ProgramError } from './gate.ts';
-import { addSign, bitWire, carry, carryCost, dealBit, dealCarry, Draws, openBits, planeWords, type SignAttrs, type SignPlan, signed } from './sign.ts';
+import {
+  addSign,
+  bitWire,
+  carry,
+  carryCost,
+  Draws,
+  dealBit,
+  dealCarry,
+  openBits,
+  planeWords,
+  type SignAttrs,
+  type SignPlan,
+  signed,
+} from './sign.ts';
 
 interface Layout {
   plan: SignPlan;

@@ -8,11 +8,12 @@
  */
 import { packedBytes } from '../ring/kernels/kernels.ts';
 import { type BoundGate, free, type Gate, ProgramError, size, stream } from './gate.ts';
-import { bitWire, dealBit, Draws, openBits, planeWords, signed } from './sign.ts';
+import { bitWire, Draws, dealBit, openBits, planeWords, signed } from './sign.ts';
 
 function ringOf(g: BoundGate): number {
   const [bit, x, y] = g.ins;
-  if (bit.kind !== 'share' || x.kind !== 'share' || y.kind !== 'share' || x.bits !== y.bits) throw new ProgramError(`select ${g.id}: needs shares, both choices in one ring`);
+  if (bit.kind !== 'share' || x.kind !== 'share' || y.kind !== 'share' || x.bits !== y.bits)
+    throw new ProgramError(`select ${g.id}: needs shares, both choices in one ring`);
   return x.bits;
 }
 

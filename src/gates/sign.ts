@@ -18,7 +18,7 @@
  * chunk, Garay, Schoenmakers, Villegas (PKC 2007) and CrypTFlow2 (CCS 2020); products of many factors in one round, ABY2.0 (USENIX
  * Security 2021).
  */
-import { packedBytes, packedWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { type Ptr, packedBytes, packedWords } from '../ring/kernels/kernels.ts';
 import { type DealerContext, type Opening, type PartyContext, ProgramError, stream } from './gate.ts';
 
 export interface SignAttrs {
@@ -100,17 +100,20 @@ export function signPlan(bits: number, drop = 0): SignPlan {
   const known = plans.get(key);
   if (known) return known;
   const below = bits - 1 - drop;
-  if (below < 1 || drop < 0 || bits > 32) throw new ProgramError(`sign of ${bits} bits without the ${drop} lowest: nothing is left to compare`);
+  if (below < 1 || drop < 0 || bits > 32)
+    throw new ProgramError(`sign of ${bits} bits without the ${drop} lowest: nothing is left to compare`);
   let best = { cost: Infinity, widths: [] as number[], levels: [] as number[][] };
   const consider = (widths: number[], levels: number[][]): void => {
     if (widths.some((w) => w > 5 || w < 1)) return;
     const planes = levels.map(levelPlanes);
-    const cost = widths.reduce((s, w) => s + 2 ** w - 1, 0) + planes.reduce((s, p) => s + 2 * p.opened + p.products, 0) + roundWorth * levels.length;
+    const cost =
+      widths.reduce((s, w) => s + 2 ** w - 1, 0) + planes.reduce((s, p) => s + 2 * p.opened + p.products, 0) + roundWorth * levels.length;
     if (cost < best.cost) best = { cost, widths, levels };
   };
   consider([below], []);
   for (let n = 2; n <= 7; n++) consider(parts(below, n), [[n]]);
-  for (let groups = 2; groups <= 5; groups++) for (let n = groups + 1; n <= 4 * groups; n++) consider(parts(below, n), [parts(n, groups).reverse(), [groups]]);
+  for (let groups = 2; groups <= 5; groups++)
+    for (let n = groups + 1; n <= 4 * groups; n++) consider(parts(below, n), [parts(n, groups).reverse(), [groups]]);
   let at = bits - 1;
   const chunks = best.widths.map((width) => {
     at -= width;
@@ -128,7 +131,8 @@ export function carryCost(plan: SignPlan, n: number): { rounds: number; openedBy
   return {
     rounds: plan.levels.length,
     openedBytes: planes.reduce((s, p) => s + p.opened * plane, 0),
-    correctionBytes: plan.chunks.reduce((s, c) => s + packedBytes(2 ** c.width - 1, n), 0) + planes.reduce((s, p) => s + p.products * plane, 0),
+    correctionBytes:
+      plan.chunks.reduce((s, c) => s + packedBytes(2 ** c.width - 1, n), 0) + planes.reduce((s, p) => s + p.products * plane, 0),
   };
 }
 
@@ -321,7 +325,13 @@ export function addSign(p: PartyContext, plane: Ptr, X: Ptr, bits: number, compl
 }
 
 /** Opens a shared plane under mask bits d, with other openings of the round; returns the words e, so that bit = e ⊕ d. */
-export function* openBits(p: PartyContext, s: Draws, plane: Ptr, n: number, also: readonly Opening[] = []): Generator<Opening[], Ptr, void> {
+export function* openBits(
+  p: PartyContext,
+  s: Draws,
+  plane: Ptr,
+  n: number,
+  also: readonly Opening[] = [],
+): Generator<Opening[], Ptr, void> {
   const W = planeWords(n);
   const e = p.words(W);
   p.mask(e, s.mask(), 32, W);

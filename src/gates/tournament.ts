@@ -8,9 +8,23 @@
  *
  * Opened: words under fresh mask words, bits under fresh mask bits, new ones in every turn: uniform.
  */
-import { packedBytes, type Ptr } from '../ring/kernels/kernels.ts';
-import { type BoundTensor, type DealerContext, free, type Cost, type Opening, type PartyContext, ProgramError } from './gate.ts';
-import { addSign, bitWire, carry, carryCost, dealBit, dealCarry, Draws, openBits, planeWords, type SignAttrs, type SignPlan, signed, signPlan } from './sign.ts';
+import { type Ptr, packedBytes } from '../ring/kernels/kernels.ts';
+import { type BoundTensor, type Cost, type DealerContext, free, type Opening, type PartyContext, ProgramError } from './gate.ts';
+import {
+  addSign,
+  bitWire,
+  carry,
+  carryCost,
+  Draws,
+  dealBit,
+  dealCarry,
+  openBits,
+  planeWords,
+  type SignAttrs,
+  type SignPlan,
+  signed,
+  signPlan,
+} from './sign.ts';
 
 export interface Tournament {
   /** k candidates of n values each, one candidate after the other. */

@@ -5,7 +5,7 @@
  * for the one value it hides, and the dealer draws each party's words once more to know their sum. So every role has a ledger of its
  * own, over its kernels; keys are compared by content.
  */
-import { type Kernels, packedBytes, type Ptr, stripBytes, stripValues } from '../ring/kernels/kernels.ts';
+import { type Kernels, type Ptr, packedBytes, stripBytes, stripValues } from '../ring/kernels/kernels.ts';
 
 /** A PRG word was drawn for a second time: two values would be hidden by the same mask. */
 export class MaskReuse extends Error {
@@ -23,14 +23,18 @@ export class Ledger {
   private readonly bits = new Map<string, number>();
 
   /** `hides`: whether a stream's words mask openings, rather than corrections. */
-  constructor(readonly role: string, private readonly hides: (stream: number) => boolean = () => true) {}
+  constructor(
+    readonly role: string,
+    private readonly hides: (stream: number) => boolean = () => true,
+  ) {}
 
   /** Bits from … to−1 of a stream are drawn, `hidden` bits of an opening can be hidden by them (whole blocks of 128 values: padding is public). */
   draw(key: string, step: number, gate: number, stream: number, from: number, to: number, hidden: number): void {
     const name = `step ${step}, gate ${gate}, stream ${stream}`;
     const runs = this.drawn.get(`${key} ${name}`) ?? [];
     const again = runs.find((r) => r.from < to && from < r.to);
-    if (again) throw new MaskReuse(`${this.role} draws bits ${Math.max(from, again.from)} to ${Math.min(to, again.to)} of ${name} a second time`);
+    if (again)
+      throw new MaskReuse(`${this.role} draws bits ${Math.max(from, again.from)} to ${Math.min(to, again.to)} of ${name} a second time`);
     runs.push({ from, to });
     this.drawn.set(`${key} ${name}`, runs);
     const tally = `${step} ${gate}`;
@@ -47,7 +51,8 @@ export class Ledger {
 export function ledgered(k: Kernels, ledger: Ledger): Kernels {
   const content = (key: Ptr): string => Buffer.from(k.u8.subarray(key, key + 32)).toString('hex');
   /** Kernels that draw corrections by themselves. */
-  const enter = (key: Ptr, step: number, gate: number, stream: number, bytes: number): void => ledger.draw(content(key), step, gate, stream, 0, 8 * bytes, 0);
+  const enter = (key: Ptr, step: number, gate: number, stream: number, bytes: number): void =>
+    ledger.draw(content(key), step, gate, stream, 0, 8 * bytes, 0);
   const own: Partial<Kernels> = {
     prg(dst, key, step, gate, stream, bits, first, n, scratch) {
       ledger.draw(content(key), step, gate, stream, bits * first, bits * (first + n), 8 * packedBytes(bits, n));

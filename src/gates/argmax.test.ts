@@ -11,21 +11,30 @@ const close = (n: number, b: number): number[] => {
 
 test('argmax and max over the last axis: exact, the first of equals wins', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 2, max: 13 }), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 4, max: 32 }), fc.integer({ min: 0, max: 12 }), fc.boolean(), (k, n, b, more, value) => {
-      const ring = Math.min(32, b + more);
-      const c = new Case();
-      const x = c.input([n, k], { bits: ring });
-      const at = value ? c.gate('argmax', [x], { bits: b }, { bits: 4 }, { bits: ring }) : c.gate('argmax', [x], { bits: b }, { bits: 5 });
-      const m = c.gate('max', [x], { bits: b }, { bits: ring });
-      c.output(at).output(m);
-      if (value) c.output(at + 1);
-      const v = close(n * k, b);
-      const [i, largest, again] = c.run([v]);
-      const rows = Array.from({ length: n }, (_, r) => v.slice(r * k, (r + 1) * k));
-      expect([...i.data].map((t) => (t + 32) % (value ? 16 : 32))).toEqual(rows.map((r) => r.indexOf(Math.max(...r))));
-      expect([...largest.data]).toEqual(rows.map((r) => Math.max(...r)));
-      if (again) expect(again.data).toEqual(largest.data);
-    }),
+    fc.property(
+      fc.integer({ min: 2, max: 13 }),
+      fc.integer({ min: 1, max: 40 }),
+      fc.integer({ min: 4, max: 32 }),
+      fc.integer({ min: 0, max: 12 }),
+      fc.boolean(),
+      (k, n, b, more, value) => {
+        const ring = Math.min(32, b + more);
+        const c = new Case();
+        const x = c.input([n, k], { bits: ring });
+        const at = value
+          ? c.gate('argmax', [x], { bits: b }, { bits: 4 }, { bits: ring })
+          : c.gate('argmax', [x], { bits: b }, { bits: 5 });
+        const m = c.gate('max', [x], { bits: b }, { bits: ring });
+        c.output(at).output(m);
+        if (value) c.output(at + 1);
+        const v = close(n * k, b);
+        const [i, largest, again] = c.run([v]);
+        const rows = Array.from({ length: n }, (_, r) => v.slice(r * k, (r + 1) * k));
+        expect([...i.data].map((t) => (t + 32) % (value ? 16 : 32))).toEqual(rows.map((r) => r.indexOf(Math.max(...r))));
+        expect([...largest.data]).toEqual(rows.map((r) => Math.max(...r)));
+        if (again) expect(again.data).toEqual(largest.data);
+      },
+    ),
     { numRuns: 40 },
   );
 });
@@ -43,31 +52,43 @@ test('maxPool over windows of any size, stride, padding and dilation', () => {
   const one = fc.integer({ min: 1, max: 3 });
   const pad = fc.integer({ min: 0, max: 1 });
   fc.assert(
-    fc.property(fc.tuple(one, one).filter(([a, b]) => a * b > 1), fc.tuple(one, one), fc.tuple(pad, pad, pad, pad), fc.tuple(one, one), fc.integer({ min: 1, max: 2 }), (kernel, strides, pads, dilations, N) => {
-      const [C, H, W] = [3, 8, 9];
-      const b = 14;
-      // Windows that lie wholly in the padding have no largest value.
-      fc.pre(kernel.every((k, i) => dilations[i] * (k - 1) >= Math.max(pads[i], pads[i + 2])));
-      const c = new Case();
-      c.output(c.gate('maxPool', [c.input([N, C, H, W], { bits: 20 })], { kernel, strides, pads, dilations, bits: b } satisfies MaxPoolAttrs, { bits: 20 }));
-      const v = integers(N * C * H * W, 2 ** (b - 2));
-      const [y] = c.run([v]);
-      const out = (i: 0 | 1): number => Math.floor(([H, W][i] + pads[i] + pads[i + 2] - dilations[i] * (kernel[i] - 1) - 1) / strides[i]) + 1;
-      expect(y.shape).toEqual([N, C, out(0), out(1)]);
-      const expected: number[] = [];
-      for (let image = 0; image < N * C; image++)
-        for (let oy = 0; oy < out(0); oy++)
-          for (let ox = 0; ox < out(1); ox++) {
-            const seen: number[] = [];
-            for (let ky = 0; ky < kernel[0]; ky++)
-              for (let kx = 0; kx < kernel[1]; kx++) {
-                const [r, s] = [oy * strides[0] - pads[0] + ky * dilations[0], ox * strides[1] - pads[1] + kx * dilations[1]];
-                if (r >= 0 && s >= 0 && r < H && s < W) seen.push(v[(image * H + r) * W + s]);
-              }
-            expected.push(Math.max(...seen));
-          }
-      expect([...y.data]).toEqual(expected);
-    }),
+    fc.property(
+      fc.tuple(one, one).filter(([a, b]) => a * b > 1),
+      fc.tuple(one, one),
+      fc.tuple(pad, pad, pad, pad),
+      fc.tuple(one, one),
+      fc.integer({ min: 1, max: 2 }),
+      (kernel, strides, pads, dilations, N) => {
+        const [C, H, W] = [3, 8, 9];
+        const b = 14;
+        // Windows that lie wholly in the padding have no largest value.
+        fc.pre(kernel.every((k, i) => dilations[i] * (k - 1) >= Math.max(pads[i], pads[i + 2])));
+        const c = new Case();
+        c.output(
+          c.gate('maxPool', [c.input([N, C, H, W], { bits: 20 })], { kernel, strides, pads, dilations, bits: b } satisfies MaxPoolAttrs, {
+            bits: 20,
+          }),
+        );
+        const v = integers(N * C * H * W, 2 ** (b - 2));
+        const [y] = c.run([v]);
+        const out = (i: 0 | 1): number =>
+          Math.floor(([H, W][i] + pads[i] + pads[i + 2] - dilations[i] * (kernel[i] - 1) - 1) / strides[i]) + 1;
+        expect(y.shape).toEqual([N, C, out(0), out(1)]);
+        const expected: number[] = [];
+        for (let image = 0; image < N * C; image++)
+          for (let oy = 0; oy < out(0); oy++)
+            for (let ox = 0; ox < out(1); ox++) {
+              const seen: number[] = [];
+              for (let ky = 0; ky < kernel[0]; ky++)
+                for (let kx = 0; kx < kernel[1]; kx++) {
+                  const [r, s] = [oy * strides[0] - pads[0] + ky * dilations[0], ox * strides[1] - pads[1] + kx * dilations[1]];
+                  if (r >= 0 && s >= 0 && r < H && s < W) seen.push(v[(image * H + r) * W + s]);
+                }
+              expected.push(Math.max(...seen));
+            }
+        expect([...y.data]).toEqual(expected);
+      },
+    ),
     { numRuns: 40 },
   );
 });

@@ -5,8 +5,11 @@ import { signPlan } from './sign.ts';
 
 /** Words around every place where a sign in b bits could go wrong. */
 const edges = (b: number): number[] =>
-  [0, 1, -1, 2, -2, 2 ** (b - 2) - 1, 2 ** (b - 2), -(2 ** (b - 2)), 2 ** (b - 1) - 1, -(2 ** (b - 1)), -(2 ** (b - 1)) + 1].filter((v) => v >= -(2 ** (b - 1)) && v < 2 ** (b - 1));
-const values = (b: number, n: number): number[] => [...edges(b), ...integers(n, 2 ** (b - 1)), ...integers(n, 5)].slice(0, n).map((v) => v || 0);
+  [0, 1, -1, 2, -2, 2 ** (b - 2) - 1, 2 ** (b - 2), -(2 ** (b - 2)), 2 ** (b - 1) - 1, -(2 ** (b - 1)), -(2 ** (b - 1)) + 1].filter(
+    (v) => v >= -(2 ** (b - 1)) && v < 2 ** (b - 1),
+  );
+const values = (b: number, n: number): number[] =>
+  [...edges(b), ...integers(n, 2 ** (b - 1)), ...integers(n, 5)].slice(0, n).map((v) => v || 0);
 const bit = (x: boolean): number => (x ? 1 : 0);
 
 describe('in small rings, every value under every mask', () => {
@@ -25,7 +28,10 @@ describe('in small rings, every value under every mask', () => {
   };
   test.each([2, 3, 4, 5, 7])('%i bits: compare of a share, as a bit and as an integer', (b) => {
     const { x, r0, r1 } = grid(b);
-    for (const [ring, below] of [[1, false], [32, true]] as const) {
+    for (const [ring, below] of [
+      [1, false],
+      [32, true],
+    ] as const) {
       const c = new Case();
       c.wrapKernels = scripted(keys, (party, gate, stream, i) => (gate === 0 && stream === 0 ? (party === 0 ? r0 : r1)[i] : undefined));
       c.output(c.gate('compare', [c.input([x.length], { bits: b })], { below }, { bits: ring }));
@@ -43,7 +49,9 @@ describe('in small rings, every value under every mask', () => {
     const c = new Case();
     c.wrapKernels = scripted(keys, (party, gate, stream, i) => (gate === 0 && stream === 0 ? (party === 0 ? r0 : r1)[kept[i]] : undefined));
     const wire = c.gate('extend', [c.input([kept.length])], { s: 0, bits: b }, { kind: 'wire', bits: b });
-    c.output(c.gate('compare', [wire], null)).output(c.gate('relu', [wire], null)).output(c.gate('relu', [wire], null, { bits: b - 1 }));
+    c.output(c.gate('compare', [wire], null))
+      .output(c.gate('relu', [wire], null))
+      .output(c.gate('relu', [wire], null, { bits: b - 1 }));
     const v = kept.map((i) => x[i]);
     const [y, z, w] = c.run([v], { keys });
     expect([...y.data]).toEqual(v.map((t) => bit(t >= 0)));
@@ -95,17 +103,25 @@ test.each(['share', 'wire'])('a public threshold per channel is taken off a %s f
 
 test('relu of wires of every kind is exact, the most negative word included', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 1, max: 300 }), fc.integer({ min: 3, max: 32 }), fc.boolean(), (b, n, less, whole) => {
-      const c = new Case();
-      const extended = b >= 3;
-      const bits = extended ? b - 1 : less;
-      const input = c.input([n]);
-      const wire = extended ? c.gate('extend', [input], { s: 0, bits: b }, { kind: 'wire', bits: b }) : c.gate('open', [input], null, { kind: 'wire' });
-      const ring = whole ? 32 : bits;
-      c.output(c.gate('relu', [wire], { bits }, { bits: ring }));
-      const v = values(bits, n);
-      expect([...c.run([v])[0].data]).toEqual(v.map((t) => Math.max(0, t)));
-    }),
+    fc.property(
+      fc.integer({ min: 0, max: 30 }),
+      fc.integer({ min: 1, max: 300 }),
+      fc.integer({ min: 3, max: 32 }),
+      fc.boolean(),
+      (b, n, less, whole) => {
+        const c = new Case();
+        const extended = b >= 3;
+        const bits = extended ? b - 1 : less;
+        const input = c.input([n]);
+        const wire = extended
+          ? c.gate('extend', [input], { s: 0, bits: b }, { kind: 'wire', bits: b })
+          : c.gate('open', [input], null, { kind: 'wire' });
+        const ring = whole ? 32 : bits;
+        c.output(c.gate('relu', [wire], { bits }, { bits: ring }));
+        const v = values(bits, n);
+        expect([...c.run([v])[0].data]).toEqual(v.map((t) => Math.max(0, t)));
+      },
+    ),
     { numRuns: 60 },
   );
 });
@@ -118,7 +134,9 @@ test('a rescale and its relu share one opening: 3 rounds for 21 bits', () => {
   const v = integers(500, 2 ** 30 - 2 ** 11);
   c.error = 1;
   const [y] = c.run([v]);
-  v.forEach((t, i) => expect(Math.abs(y.data[i] - Math.max(0, t / 2 ** 11))).toBeLessThan(1));
+  v.forEach((t, i) => {
+    expect(Math.abs(y.data[i] - Math.max(0, t / 2 ** 11))).toBeLessThan(1);
+  });
 });
 
 test('without the low bits, only values below 2^drop may be taken for negative', () => {
@@ -140,7 +158,12 @@ test('without the low bits, only values below 2^drop may be taken for negative',
 });
 
 test('select picks by a bit of any ring', () => {
-  for (const [bits, ring] of [[1, 32], [1, 13], [32, 32], [7, 20]]) {
+  for (const [bits, ring] of [
+    [1, 32],
+    [1, 13],
+    [32, 32],
+    [7, 20],
+  ]) {
     const c = new Case();
     const n = 333;
     const [b, x, y] = [c.input([n], { bits }), c.input([n], { bits: ring }), c.input([n], { bits: ring })];

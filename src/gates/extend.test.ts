@@ -34,16 +34,22 @@ describe('truncate', () => {
 
   test('cuts any ring to a smaller one, with factors and offsets per channel', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 6, max: 32 }), fc.integer({ min: 0, max: 30 }), fc.nat(), fc.integer({ min: 0, max: 2 }), (inBits, drop, less, axis) => {
-        const s = Math.min(drop, inBits - 1);
-        const bits = 1 + (less % (inBits - s));
-        const shape = [3, 4, 5];
-        const c = new Case();
-        const x = c.input(shape, { bits: inBits });
-        const [mul, add] = [integers(shape[axis], 9), integers(shape[axis], 1000)];
-        c.output(c.gate('truncate', [x], { s, bits, mul, add, axis }, { bits }));
-        c.run([integers(60, 2 ** (inBits - 1))]);
-      }),
+      fc.property(
+        fc.integer({ min: 6, max: 32 }),
+        fc.integer({ min: 0, max: 30 }),
+        fc.nat(),
+        fc.integer({ min: 0, max: 2 }),
+        (inBits, drop, less, axis) => {
+          const s = Math.min(drop, inBits - 1);
+          const bits = 1 + (less % (inBits - s));
+          const shape = [3, 4, 5];
+          const c = new Case();
+          const x = c.input(shape, { bits: inBits });
+          const [mul, add] = [integers(shape[axis], 9), integers(shape[axis], 1000)];
+          c.output(c.gate('truncate', [x], { s, bits, mul, add, axis }, { bits }));
+          c.run([integers(60, 2 ** (inBits - 1))]);
+        },
+      ),
       { numRuns: 40 },
     );
   });
@@ -51,7 +57,26 @@ describe('truncate', () => {
   test.each([33, 40, 45, 48])('of a %i-bit share of a row gate lands in 32 bits or less', (w) => {
     const c = new Case();
     const s = w - 32 + 3;
-    const wide = c.gate('harmonic', [c.input([1, 200])], { f: 'constant', axis: 0, lanes: false, row: true, m: 12, t: 12, u: 12, w, strips: [{ to: 1, K: 1 }], series: [{ a: [0], b: [0] }], which: [0], multiplier: [1], constant: [-(2 ** (w - 2)) + 12345] }, { bits: w });
+    const wide = c.gate(
+      'harmonic',
+      [c.input([1, 200])],
+      {
+        f: 'constant',
+        axis: 0,
+        lanes: false,
+        row: true,
+        m: 12,
+        t: 12,
+        u: 12,
+        w,
+        strips: [{ to: 1, K: 1 }],
+        series: [{ a: [0], b: [0] }],
+        which: [0],
+        multiplier: [1],
+        constant: [-(2 ** (w - 2)) + 12345],
+      },
+      { bits: w },
+    );
     c.output(c.gate('truncate', [wide], { s, bits: 29 }, { bits: 29 }));
     const [y] = c.run([integers(200, 2 ** 31)]);
     for (const v of y.data) expect(Math.abs(v - (-(2 ** (w - 2)) + 12345) / 2 ** s)).toBeLessThan(1);
@@ -123,16 +148,31 @@ describe('extend', () => {
 
   test('takes factors and offsets before, offsets after, per channel of any axis or per value', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 2, max: 12 }), fc.constantFrom(32, 27), fc.boolean(), (axis, s, inBits, onlyWire) => {
-        const shape = [2, 5, 7];
-        const length = axis === 3 ? 70 : shape[axis];
-        const c = new Case();
-        const x = c.input(shape, { bits: inBits });
-        const attrs = { s, bits: inBits - s, axis: axis === 3 ? undefined : axis, mul: integers(length, 30), add: integers(length, 2 ** 16), after: integers(length, 2 ** 31) };
-        const y = onlyWire ? c.gate('extend', [x], attrs, { kind: 'wire', bits: inBits - s }) : c.gate('extend', [x], attrs, {}, { kind: 'wire', bits: inBits - s });
-        c.output(y);
-        c.run([integers(70, 2 ** 19)]);
-      }),
+      fc.property(
+        fc.integer({ min: 0, max: 3 }),
+        fc.integer({ min: 2, max: 12 }),
+        fc.constantFrom(32, 27),
+        fc.boolean(),
+        (axis, s, inBits, onlyWire) => {
+          const shape = [2, 5, 7];
+          const length = axis === 3 ? 70 : shape[axis];
+          const c = new Case();
+          const x = c.input(shape, { bits: inBits });
+          const attrs = {
+            s,
+            bits: inBits - s,
+            axis: axis === 3 ? undefined : axis,
+            mul: integers(length, 30),
+            add: integers(length, 2 ** 16),
+            after: integers(length, 2 ** 31),
+          };
+          const y = onlyWire
+            ? c.gate('extend', [x], attrs, { kind: 'wire', bits: inBits - s })
+            : c.gate('extend', [x], attrs, {}, { kind: 'wire', bits: inBits - s });
+          c.output(y);
+          c.run([integers(70, 2 ** 19)]);
+        },
+      ),
       { numRuns: 25 },
     );
   });

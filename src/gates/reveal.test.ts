@@ -7,7 +7,9 @@ test('reveal cuts to the stated precision and ring', () => {
   c.output(c.gate('reveal', [x], { s: 12, bits: 16, mul: [3, 1, 2], add: [0, 2 ** 13, -5], axis: 1 }, { bits: 16 }));
   const v = integers(120, 2 ** 25);
   const [y] = c.run([v]);
-  y.data.forEach((t, i) => expect(Math.abs(t - (v[i] * [3, 1, 2][i % 3] + [0, 2 ** 13, -5][i % 3]) / 2 ** 12)).toBeLessThan(1));
+  y.data.forEach((t, i) => {
+    expect(Math.abs(t - (v[i] * [3, 1, 2][i % 3] + [0, 2 ** 13, -5][i % 3]) / 2 ** 12)).toBeLessThan(1);
+  });
   const wide = new Case();
   wide.output(wide.gate('reveal', [wide.input([2])], { s: 12, bits: 21 }, { bits: 21 }));
   expect(() => wide.run([[1, 2]])).toThrow(/21 bits of a 32-bit ring less 12/);

@@ -38,18 +38,44 @@ const listening =
       },
     } satisfies Partial<Kernels>);
 
-const cos = { f: 'cos', axis: 1, m: 12, t: 10, u: 10, w: 24, strips: [{ to: 8, K: 1 }], series: [{ a: [1], b: [0] }], which: new Array(8).fill(0), multiplier: new Array(8).fill(1 << 10), constant: new Array(8).fill(0), lanes: true };
+const cos = {
+  f: 'cos',
+  axis: 1,
+  m: 12,
+  t: 10,
+  u: 10,
+  w: 24,
+  strips: [{ to: 8, K: 1 }],
+  series: [{ a: [1], b: [0] }],
+  which: new Array(8).fill(0),
+  multiplier: new Array(8).fill(1 << 10),
+  constant: new Array(8).fill(0),
+  lanes: true,
+};
 
 /** A program with every gate that opens something, on [n, 8] values below 2^17. */
 function everyOpening(n: number): Case {
-  const c = new Case({ w: { shape: [8, 8], data: Int32Array.from(integers(64, 100)) }, v: { shape: [8], data: Int32Array.from(integers(8, 100)) } }, true);
+  const c = new Case(
+    { w: { shape: [8, 8], data: Int32Array.from(integers(64, 100)) }, v: { shape: [8], data: Int32Array.from(integers(8, 100)) } },
+    true,
+  );
   c.checkPlain = false;
   const x = c.input([n, 8]);
   const open = c.gate('open', [x], null, { kind: 'wire' });
   const share = c.gate('extend', [x], { s: 0, bits: 20 }, {}, { kind: 'wire', bits: 20 });
   const wire = share + 1;
   const rows = c.gate('rowSquares', [open], null);
-  const row = { ...cos, axis: 0, lanes: false, row: true, strips: [{ to: 1, K: 3 }], series: [{ a: [1, 1, 1], b: [0, 0, 0] }], which: [0], multiplier: [3], constant: [5] };
+  const row = {
+    ...cos,
+    axis: 0,
+    lanes: false,
+    row: true,
+    strips: [{ to: 1, K: 3 }],
+    series: [{ a: [1, 1, 1], b: [0, 0, 0] }],
+    which: [0],
+    multiplier: [3],
+    constant: [5],
+  };
   const flat = c.gate('reshape', [rows], { shape: [1, n] });
   for (const t of [
     share,
@@ -57,7 +83,16 @@ function everyOpening(n: number): Case {
     c.gate('square', [wire], null),
     c.gate('mulPrivate', [open], { weight: 'v' }),
     c.gate('matmulPrivate', [open], { weight: 'w', K: 8, N: 8 }),
-    c.gate('matmulShared', [open, open], { batch: 1, M: n, N: n, K: 8, a: { offset: 0, batch: 0, row: 8 }, b: { offset: 0, batch: 0, row: 8, transposed: true }, c: { offset: 0, batch: 0, row: n }, shape: [n, n] }),
+    c.gate('matmulShared', [open, open], {
+      batch: 1,
+      M: n,
+      N: n,
+      K: 8,
+      a: { offset: 0, batch: 0, row: 8 },
+      b: { offset: 0, batch: 0, row: 8, transposed: true },
+      c: { offset: 0, batch: 0, row: n },
+      shape: [n, n],
+    }),
     c.gate('harmonic', [x], cos, { bits: 24 }),
     c.gate('harmonic', [flat], row),
     c.gate('truncate', [c.gate('harmonic', [flat], { ...row, w: 40 }, { bits: 40 })], { s: 8, bits: 30 }, { bits: 30 }),
@@ -68,7 +103,13 @@ function everyOpening(n: number): Case {
     c.gate('select', [c.gate('compare', [wire], null, { bits: 1 }), x, share], null),
     c.gate('max', [x], { bits: 20 }),
     c.gate('argmax', [x], { bits: 20 }, { bits: 8 }),
-    c.gate('maxPool', [c.gate('reshape', [x], { shape: [1, n, 2, 4] })], { kernel: [2, 2], strides: [2, 2], pads: [0, 0, 0, 0], dilations: [1, 1], bits: 20 }),
+    c.gate('maxPool', [c.gate('reshape', [x], { shape: [1, n, 2, 4] })], {
+      kernel: [2, 2],
+      strides: [2, 2],
+      pads: [0, 0, 0, 0],
+      dilations: [1, 1],
+      bits: 20,
+    }),
     c.gate('reveal', [x], { s: 0, bits: 20 }, { bits: 20 }),
   ])
     c.output(t);
@@ -121,9 +162,13 @@ function biased(make: () => Case, value: number, runs: number): string[] {
     for (const [j, { bits, values }] of seen.entries()) {
       const low = Math.min(8, bits);
       bytes(values, of(`low byte of opening ${j} (${bits} bits)`, 2 ** low));
-      bytes(values.map((v) => v >>> (bits - low)), of(`high byte of opening ${j} (${bits} bits)`, 2 ** low));
+      bytes(
+        values.map((v) => v >>> (bits - low)),
+        of(`high byte of opening ${j} (${bits} bits)`, 2 ** low),
+      );
     }
-    for (const [role, messages] of Object.entries(transcript)) for (const [j, m] of (messages as Uint8Array[]).entries()) bytes(m, of(`message ${j} of ${role}`));
+    for (const [role, messages] of Object.entries(transcript))
+      for (const [j, m] of (messages as Uint8Array[]).entries()) bytes(m, of(`message ${j} of ${role}`));
   }
   return [...counts].filter(([, c]) => chiSquare(c) > chiSquare.limit(c.length)).map(([name]) => name);
 }
@@ -165,8 +210,12 @@ describe('planted faults', () => {
       p.k.copy(r + 2 * n, r, n / 2);
     }),
   ];
-  beforeAll(() => planted.forEach((g) => plant.set(g.name, g)));
-  afterAll(() => planted.forEach((g) => plant.delete(g.name)));
+  beforeAll(() => {
+    for (const g of planted) plant.set(g.name, g);
+  });
+  afterAll(() => {
+    for (const g of planted) plant.delete(g.name);
+  });
   const program = (name: string): Case => {
     const c = new Case();
     c.checkPlain = false;
@@ -198,7 +247,10 @@ describe('planted faults', () => {
 
   test('a step run a second time under the same keys is caught, the next step is not', () => {
     const c = everyOpening(3);
-    const cluster = c.cluster(c.program(), ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, hidesOpenings)));
+    const cluster = c.cluster(
+      c.program(),
+      ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, hidesOpenings)),
+    );
     const keys = [random(32), random(32), random(32)] as const;
     const go = (step: number) => cluster.run({}, { x0: new Array(24).fill(1) }, { keys, step });
     go(0);

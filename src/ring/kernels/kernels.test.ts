@@ -1,5 +1,7 @@
 import { createCipheriv } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
+import { checkedKernels, checkedModule, disagreement } from './check.ts';
 import {
   gemmScratch,
   harmonicScratch,
@@ -17,7 +19,6 @@ import { parallelKernels } from './parallel.ts';
 import { chachaBlock } from './plain/chacha.ts';
 import { cosSin32, cosSin64 } from './plain/turns.ts';
 import { plainKernels } from './plain.ts';
-import { wasmKernels } from './wasm.ts';
 
 /** One place in memory that a case may touch, with what it holds at the start. */
 interface Area {
@@ -27,7 +28,7 @@ interface Area {
 
 const bytes = 1 << 26;
 const plain = plainKernels(newMemory(bytes));
-const fast = wasmKernels(newMemory(bytes));
+const fast = checkedKernels(newMemory(bytes));
 
 let seed = 1;
 const word = (): number => {
@@ -771,5 +772,20 @@ describe('parallel kernels are plain, bit for bit', () => {
       for (const corrections of [packed, 0])
         compare(c, 'harmonicRow', (k) => k.harmonicRow(out, r, n, coef, 3, 7, deep, wide, 32, corrections, key, 5, 6, 7, scratch));
     }
+  });
+});
+
+describe('the check at start', () => {
+  test('asks for 256-bit operations where the engine can pair them', () => {
+    const wide = Number.parseInt(process.versions.node, 10) >= 24 && process.env.SUBROSA_SIMD !== '128';
+    expect(checkedModule(false).wide).toBe(wide);
+  });
+  test('names a kernel that was made wrong', () => {
+    const bytes = readFileSync(new URL('../../../dist/ring/kernels/kernels.wasm', import.meta.url));
+    // The first word of ChaCha's constant, 0x61707865, as the module writes it.
+    const at = bytes.indexOf(Buffer.from([0x41, 0xe5, 0xf0, 0xc1, 0x8b, 0x06]));
+    expect(at).toBeGreaterThan(0);
+    bytes[at + 1] ^= 1;
+    expect(disagreement(new WebAssembly.Module(new Uint8Array(bytes)), false)).toBe('prg');
   });
 });

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { Board, stop } from './board.ts';
+import { checkedModule } from './check.ts';
 import { type KernelExports, kernelsFrom } from './instance.ts';
 import { gemmScratch, harmonicScratch, type Kernels, prgScratch } from './kernels.ts';
 import { type Split, splits } from './split.ts';
-import { kernelModule } from './wasm.ts';
 
 export interface ParallelKernels extends Kernels {
   readonly threads: number;
@@ -16,7 +16,7 @@ export interface ParallelKernels extends Kernels {
 }
 
 export interface ParallelOptions {
-  /** The module for shared memories, when it was compiled before. */
+  /** The module for shared memories; the checked one by default. */
   module?: WebAssembly.Module;
   /** Nanoseconds of work below which a call stays whole: waking a sleeping thread takes up to 50 µs. */
   grain?: number;
@@ -32,7 +32,7 @@ export const maxThreads = 8;
 export function parallelKernels(
   memory: WebAssembly.Memory,
   threads: number,
-  { module = kernelModule(true), grain = 200_000 }: ParallelOptions = {},
+  { module = checkedModule(true).module, grain = 200_000 }: ParallelOptions = {},
 ): ParallelKernels {
   if (!(memory.buffer instanceof SharedArrayBuffer)) throw new TypeError('parallelKernels: expected a shared memory');
   if (!(threads >= 1 && threads <= maxThreads))

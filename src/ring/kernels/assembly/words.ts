@@ -222,22 +222,31 @@ export function im2col(
   dst: usize, x: usize, C: i32, H: i32, W: i32, KH: i32, KW: i32, strideY: i32, strideX: i32,
   padTop: i32, padLeft: i32, dilationY: i32, dilationX: i32, OH: i32, OW: i32,
 ): void {
+  const plane = 4 * H * W, down = 4 * dilationY * W;
   for (let oy = 0; oy < OH; oy++)
     for (let ox = 0; ox < OW; ox++) {
-      const left = ox * strideX - padLeft;
+      const left = ox * strideX - padLeft, top = oy * strideY - padTop;
       const inside = dilationX == 1 && left >= 0 && left + KW <= W;
-      for (let c = 0; c < C; c++)
-        for (let ky = 0; ky < KH; ky++) {
-          const y = oy * strideY - padTop + ky * dilationY;
-          const line = x + 4 * ((c * H + y) * W);
+      let corner = x + 4 * (top * W + left);
+      for (let c = 0; c < C; c++) {
+        let line = corner;
+        for (let ky = 0, y = top; ky < KH; ky++) {
           if (y < 0 || y >= H) for (let kx = 0; kx < KW; kx++) store<i32>(dst + 4 * kx, 0);
-          else if (inside) copyWords(dst, line + 4 * left, KW);
+          else if (inside && KW == 3) {
+            // The commonest kernel; a loop over three words costs more than they do.
+            store<i64>(dst, load<i64>(line));
+            store<i32>(dst, load<i32>(line, 8), 8);
+          } else if (inside) copyWords(dst, line, KW);
           else
             for (let kx = 0; kx < KW; kx++) {
               const at = left + kx * dilationX;
-              store<i32>(dst + 4 * kx, at >= 0 && at < W ? load<i32>(line + 4 * at) : 0);
+              store<i32>(dst + 4 * kx, at >= 0 && at < W ? load<i32>(line + 4 * kx * dilationX) : 0);
             }
           dst += 4 * KW;
+          line += down;
+          y += dilationY;
         }
+        corner += plane;
+      }
     }
 }

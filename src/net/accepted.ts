@@ -1,7 +1,7 @@
 /**
  * Reading an accepted TLS socket. Node lets a dialing socket read into one fixed buffer (`onread`), but gives an accepted one a fresh
  * buffer for every read, which costs about 0.5 CPU seconds a gigabyte and 10 to 20 microseconds a round (Node 20 and 24, bench/rounds.ts).
- * The means are the same inside: `fixedBuffer` sets on the accepted socket what `onread` would have set. It leans on names that Node does
+ * The means are the same inside: `readByFixedBuffer` sets on the accepted socket what `onread` would have set. It leans on names that Node does
  * not document, so it looks for each of them first and otherwise leaves the work to the public 'data' events.
  */
 import type { TLSSocket } from 'node:tls';

@@ -22,9 +22,14 @@ const faintest = 0.03;
 const fewestStages = 2;
 const mostStages = 6;
 /** Relative error of the last reciprocal. */
-const precise = Number(process.env.PR ?? 2e-3);
+const precise = 2e-3;
 /** Largest ratio that the first, crude reciprocal serves. */
 const widestSquares = 500;
+/**
+ * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 12 leaves
+ * 5e-3 r.m.s. per probability there, 11 twice that. `step` is the score's own rounding.
+ */
+const exponential = { epsilon: 3e-4, t: 12, u: 12, slope: 0, step: 1e-3 };
 /** c lies this far above the largest calibrated score. */
 const headroom = 2.5;
 /** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.08. */
@@ -157,7 +162,7 @@ class AttentionLowering {
     const al = Math.max(1, Math.ceil(2 ** 32 / (period * most)));
     const scale = 2 ** 32 / (period * al);
     const cool = 2 ** h.stages;
-    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, epsilon: Number(process.env.EE ?? 1e-3), fractionBits: Math.log2(scale), t: Number(process.env.ET ?? 11), u: Number(process.env.ET ?? 11), slope: 0 });
+    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, ...exponential, fractionBits: Math.log2(scale) });
     return { scale, gate, phase: h.range.hi + headroom };
   }
 
@@ -191,15 +196,16 @@ class AttentionLowering {
       c: { offset: 0, batch: area, row: dimAttr(keys) },
       shape: [G, dimAttr(n), dimAttr(keys)],
     }, { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) })[0];
-    const a = this.exp(scores, fits.slice(from, to));
-    let { wire } = this.first(a, heads.slice(from, to), rows, square);
+    const squares = squareMeans(heads.slice(from, to));
+    const a = this.exp(scores, fits.slice(from, to), squares.hi);
+    let { wire } = this.first(a, squares, rows, square);
     // After the first stage the temperature is 2^(J−1); the squares' sums of the next have the range calibrated there.
     for (let stage = 2; stage < stages; stage++) wire = this.stage(wire, least(range, stages - stage + 1), rows, square);
     return this.weighted(wire, v, from, G, least(range, 1), rows, square);
   }
 
   /** a at f0 bits, as a wire. */
-  private exp(scores: T, fits: readonly { scale: number; gate: SmoothGate; phase: number }[]): T {
+  private exp(scores: T, fits: readonly { scale: number; gate: SmoothGate; phase: number }[], hi: number): T {
     const { b } = this.low;
     const t = Math.min(...fits.map((f) => f.gate.t));
     const u = Math.min(...fits.map((f) => f.gate.u));
@@ -217,26 +223,25 @@ class AttentionLowering {
       multiplier: fits.map((f) => f.gate.al),
       constant: fits.map((f) => Math.round(f.gate.fit.c0 * 2 ** (t + u))),
     }, { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 })[0];
-    return b.extend(y, { s: this.byLength((n) => t + u - firstBits(n)), share: false, wire: true }).wire!;
+    return b.extend(y, { s: this.byLength((n) => t + u - firstBits(n, hi)), share: false, wire: true }).wire!;
   }
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
-  private first(a: T, heads: readonly Head[], rows: Partial<T>, square: Partial<T>): { wire: T } {
+  private first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>): { wire: T } {
     const { b } = this.low;
     const share = { kind: 'share' as const, bits: 32 };
-    const { lo: lowest, hi } = squareMeans(heads);
-    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n), maxK: 256 });
+    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
     const g = this.rows(q, fits, '1/x', 1 / lowest, fine / 2 ** 15);
-    const bits = (n: number): number => Math.floor(29.6 - firstBits(n) - 0.5 * Math.log2(padded(n) / lowest));
+    const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
     const c = b.gate('mul', [a, inverse], null, { ...share, ...square, scale: onCases2(a.scale as number, inverse.scale as number, (x, y) => x * y), bound: this.byLength((n) => Math.sqrt(padded(n) / lowest)) } as T)[0];
-    const half = (n: number): number => Math.floor(29.5 - firstBits(n) - Math.log2(padded(n)));
-    const cWire = b.extend(c, { s: this.byLength((n) => bits(n) + firstBits(n) - half(n)), share: false, wire: true }).wire!;
+    const half = (n: number): number => Math.floor(29.5 - firstBits(n, hi) - Math.log2(padded(n)));
+    const cWire = b.extend(c, { s: this.byLength((n) => bits(n) + firstBits(n, hi) - half(n)), share: false, wire: true }).wire!;
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
-    const scale = this.byLength((n) => (fine / 2 ** 15) * 2 ** (firstBits(n) + half(n)) * padded(n));
+    const scale = this.byLength((n) => (fine / 2 ** 15) * 2 ** (firstBits(n, hi) + half(n)) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return { wire: b.extend(z, { s: this.byLength((n) => firstBits(n) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true }).wire! };
+    return { wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true }).wire! };
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
@@ -298,8 +303,8 @@ class AttentionLowering {
 
 /** Row lengths count as the next power of two, so that means are shifts. */
 const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
-/** Bits of the unnormalised a: its squares' row sum stays below 2^30. */
-const firstBits = (n: number): number => Number(process.env.F0 ?? 15) - Math.floor((Math.log2(padded(n)) + 1) / 2);
+/** Bits of the unnormalised a, so that its squares' row sum stays below 2^32/1.15: the sum's mean is below `hi`. */
+const firstBits = (n: number, hi: number): number => Math.min(16, Math.floor((31.7 - Math.log2(padded(n) * hi)) / 2));
 /** Bits of b² in the product with v. */
 const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
 

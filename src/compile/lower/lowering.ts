@@ -138,6 +138,8 @@ export class Lowering {
 
   /** An accumulator with a scale per channel, to one scale 2^f: all channels lose their own number of bits in one gate. */
   private rescaled(v: Val, raw: T, f: number): T {
+    // A scale that depends on parameters (a mean over tokens) is left as it is: only the client, who knows them, can use the value.
+    if (typeof raw.scale !== 'number' && !Array.isArray(raw.scale)) return raw;
     const scales = typeof raw.scale === 'number' ? [raw.scale] : raw.scale;
     const drops = scales.map((s) => Math.round(Math.log2(s) - f));
     const s = Math.max(0, ...drops);

@@ -49,7 +49,7 @@ function normalised(low: Lowering, x: Val, d: number, epsilon: number, _label: s
   const unit = (squared.scale as number) ** 2 * d;
   const shape = x.shape.slice(0, -1);
   const q = b.gate('rowSquares', [squared], null, { kind: 'share', bits: 32, scale: unit / d, bound: hi * d, shape })[0];
-  const fit = chooseRow((v: number) => 1 / Math.sqrt(v + epsilon), { key: `rsqrt+${epsilon}`, lo, hi, epsilon: Number(process.env.LE ?? 5e-4), unitsPerOne: unit });
+  const fit = chooseRow((v: number) => 1 / Math.sqrt(v + epsilon), { key: `rsqrt+${epsilon}`, lo, hi, epsilon: 5e-4, unitsPerOne: unit });
   const g = rowGate(low, q, fit, `1/sqrt(x + ${epsilon})`, 1 / Math.sqrt(lo));
   // g goes down to the bits the product leaves it.
   const left = bits - Math.log2(wire!.scale as number);

@@ -131,9 +131,8 @@ export function reduce(low: Lowering, node: GraphNode): void {
   const count = t.shape[axis];
   const mean = node.op === 'ReduceMean';
   const scale = mean ? (typeof count === 'number' ? 2 ** f * count : dimAttr(`${2 ** f}*${count}`)) : 2 ** f;
-  const bound = low.bound(low.define(node.outputs[0]));
-  const sum = low.b.gate('sumAxis', [low.exact(low.value(node.inputs[0]), f)], { axis, keep }, { ...t, shape, scale, bound, label: node.outputs[0] })[0];
-  low.defineShare(node.outputs[0], sum, f);
+  const v = low.define(node.outputs[0]);
+  v.raw = low.b.gate('sumAxis', [low.exact(low.value(node.inputs[0]), f)], { axis, keep }, { ...t, shape, scale, bound: low.bound(v), label: node.outputs[0] })[0];
 }
 
 /** x·c with a constant: one factor, or one per channel of the last axis; an accumulator that keeps its scale. */

@@ -24,7 +24,7 @@ export interface SmoothFunction {
 const ends = [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256];
 const core = 1.25;
 const guardRatio = 1.4;
-export const epsilon = Number(process.env.GE ?? 3e-3);
+const epsilon = 2e-3;
 /** Output words: most channels fit the narrowest. */
 const widths = [24, 26, 28, 30, 32];
 /** Channels a word width must have to be worth a gate of its own. */

@@ -1,6 +1,7 @@
 /**
  * Speed of the kernels on one thread, beside their scalar TypeScript twin and, for products, beside onnxruntime's float product in the
- * same process and the same minute. Prints medians; the spread (slowest of the middle half over fastest) says how quiet the machine was.
+ * same process and the same minute. Prints the median and the best of the samples: on a quiet machine they agree, on a busy one only the best says
+ * something about the kernel.
  *
  *   node --import tsx bench/kernels.ts [part of a name]
  */
@@ -23,7 +24,7 @@ import { plainKernels } from '../src/ring/kernels/plain.ts';
 
 interface Timing {
   seconds: number;
-  spread: number;
+  best: number;
 }
 
 const quartile = (times: number[], q: number): number => times[Math.min(times.length - 1, Math.floor(times.length * q))];
@@ -46,7 +47,7 @@ function time(call: () => void, budget = 0.3): Timing {
     times.push((performance.now() - from) / 1000 / calls);
   }
   times.sort((a, b) => a - b);
-  return { seconds: quartile(times, 0.5), spread: quartile(times, 0.75) / quartile(times, 0.25) };
+  return { seconds: quartile(times, 0.5), best: times[0] };
 }
 
 interface Row {
@@ -122,7 +123,7 @@ async function onnxruntime(M: number, N: number, K: number): Promise<Timing> {
   }
   await session.release();
   times.sort((a, b) => a - b);
-  return { seconds: quartile(times, 0.5), spread: quartile(times, 0.75) / quartile(times, 0.25) };
+  return { seconds: quartile(times, 0.5), best: times[0] };
 }
 
 function gemmRow(name: 'gemm' | 'gemmF32', M: number, N: number, K: number, beside = false): Row {
@@ -253,22 +254,22 @@ const rows: (() => Row)[] = [
 const wanted = process.argv[2] ?? '';
 console.log(`node ${process.version}, V8 ${process.versions.v8}`);
 console.log(
-  `${'kernel'.padEnd(34)}${'figure'.padStart(9)} ${'unit'.padEnd(12)}${'spread'.padStart(7)}${'2 threads'.padStart(11)}${'× plain'.padStart(9)}${'× onnxruntime'.padStart(15)}`,
+  `${'kernel'.padEnd(34)}${'median'.padStart(9)}${'best'.padStart(9)} ${'unit'.padEnd(12)}${'2 threads'.padStart(11)}${'× plain'.padStart(9)}${'× onnxruntime'.padStart(15)}`,
 );
 for (const make of rows) {
   const row = make();
   if (!row.name.includes(wanted)) continue;
   const ours = time(() => row.run(fast));
-  const scalar = wanted ? null : time(() => (row.plain?.run ?? row.run)(plain), 0.05).seconds / (row.plain?.share ?? 1);
+  const scalar = wanted ? null : time(() => (row.plain?.run ?? row.run)(plain), 0.05).best / (row.plain?.share ?? 1);
   const beside = await row.beside?.();
   const cells = [
     row.name.padEnd(34),
     row.figure(ours.seconds).toPrecision(3).padStart(9),
+    row.figure(ours.best).toPrecision(3).padStart(9),
     ` ${row.unit.padEnd(12)}`,
-    ours.spread.toFixed(2).padStart(7),
-    (row.twice ? row.figure(time(() => row.run(pair)).seconds).toPrecision(3) : '').padStart(11),
-    (scalar ? (scalar / ours.seconds).toFixed(0) : '').padStart(9),
-    (beside ? (beside.seconds / ours.seconds).toFixed(2) : '').padStart(15),
+    (row.twice ? row.figure(time(() => row.run(pair)).best).toPrecision(3) : '').padStart(11),
+    (scalar ? (scalar / ours.best).toFixed(0) : '').padStart(9),
+    (beside ? (beside.best / ours.best).toFixed(2) : '').padStart(15),
   ];
   console.log(cells.join(''));
 }

@@ -3,7 +3,7 @@
  * imported memory one kind or the other). Nothing is done when the modules are newer than their sources.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
@@ -22,10 +22,12 @@ const newest = Math.max(modified(fileURLToPath(import.meta.url)), ...readdirSync
 mkdirSync(out, { recursive: true });
 for (const { file, flags } of modules) {
   if (modified(file) < newest) {
+    // Compiled beside and moved into place, so that nobody reads half a module.
+    const fresh = file.replace(/\.wasm$/, `.${process.pid}.wasm`);
     const { error, stderr } = await asc.main([
       join(sources, 'index.ts'),
       '--outFile',
-      file,
+      fresh,
       '-O3',
       '--noAssert',
       '--runtime',
@@ -44,6 +46,7 @@ for (const { file, flags } of modules) {
       process.stderr.write(`${stderr}\n`);
       process.exit(1);
     }
+    renameSync(fresh, file);
   }
   const bytes = readFileSync(file);
   console.log(`${file.slice(root.length + 1)}: ${bytes.length} bytes, sha256 ${createHash('sha256').update(bytes).digest('hex')}`);

@@ -58,7 +58,10 @@ export function parallelKernels(
     const alone = single[name] as (...args: number[]) => void;
     shared[name] = (...args: number[]): void => {
       const parts = open ? split(args, { threads, grain }) : null;
-      if (!parts) return alone(...args);
+      if (!parts) {
+        alone(...args);
+        return;
+      }
       handed++;
       for (let i = 1; i < parts.length; i++) board.post(i - 1, op, parts[i]);
       alone(...parts[0]);

@@ -1,8 +1,9 @@
 /** From MODEL to a compiled folder: import, calibrate, compile, write; or the folder that an earlier run left. */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { deserialize, serialize } from 'node:v8';
 import { type Calibration, calibrate } from '../compile/calibrate.ts';
 import { compile } from '../compile/compile.ts';
 import { type CompiledFolder, type CompileRecord, hashOf, isCompiled, readCompiled, writeCompiled } from '../folder/index.ts';
@@ -10,7 +11,7 @@ import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
-import { compiledFolder, type Located, locate } from './locate.ts';
+import { compiledFolder, homeFolder, type Located, locate } from './locate.ts';
 import { samplesFor } from './samples.ts';
 import { readSource, type Source, sourceFiles } from './source.ts';
 import { progress, say, secondsText, UsageError } from './terminal.ts';
@@ -21,20 +22,27 @@ export interface BuildOptions {
   readonly calibrate?: readonly string[];
 }
 
+type Uncompiled = Exclude<Located, { kind: 'compiled' }>;
+
 const defaultTokens = 128;
 
-/** What a folder depends on, as one hash: model files, own calibration files, options, and the compiler itself. */
-function keyOf(at: Exclude<Located, { kind: 'compiled' }>, options: BuildOptions): string {
+/** What a folder depends on, as one hash: model files, own calibration files, options, and the code that makes it. */
+function keyOf(at: Uncompiled, options: BuildOptions, code: readonly string[], ...more: unknown[]): string {
   const hash = createHash('sha256');
   const root = fileURLToPath(new URL('..', import.meta.url));
-  const code = ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'].flatMap((d) =>
-    readdirSync(join(root, d), { recursive: true }).map(String).filter((f) => /\.(js|ts)$/.test(f) && !f.endsWith('.d.ts')).sort().map((f) => join(root, d, f)),
-  );
-  for (const file of code) hash.update(readFileSync(file));
-  hash.update(JSON.stringify([options.weights, options.maxTokens ?? 0]));
+  for (const file of code.flatMap((c) => modules(join(root, c)))) hash.update(readFileSync(file));
+  hash.update(JSON.stringify([options.maxTokens ?? 0, ...more]));
   for (const file of sourceFiles(at)) hash.update(`${hashOf(file)}\n`);
   for (const path of options.calibrate ?? []) hash.update(`${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}\n`);
   return hash.digest('hex');
+}
+const compileKey = (at: Uncompiled, options: BuildOptions): string => keyOf(at, options, ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'], options.weights);
+
+/** Modules in or at a path: .ts from source, .js when built. */
+function modules(path: string): string[] {
+  if (!existsSync(path)) return ['.ts', '.js'].map((e) => path + e).filter((f) => existsSync(f));
+  const files = readdirSync(path, { recursive: true }).map(String);
+  return files.filter((f) => /\.(js|ts)$/.test(f) && !f.endsWith('.d.ts')).sort().map((f) => join(path, f));
 }
 
 /** The compiled folder that MODEL names; compiled into the cache first when it has to be. */
@@ -46,7 +54,7 @@ export async function compiledOf(what: string, options: BuildOptions & { given?:
     return folder;
   }
   const dir = compiledFolder(`${at.name}-${options.weights}`);
-  const key = keyOf(at, options);
+  const key = compileKey(at, options);
   if (isCompiled(dir)) {
     try {
       const folder = readCompiled(dir);
@@ -66,16 +74,14 @@ export interface Built {
   readonly seconds: number;
 }
 
-export async function build(at: Exclude<Located, { kind: 'compiled' }>, dir: string, options: BuildOptions, how: { replace: boolean; key?: string }): Promise<Built> {
+export async function build(at: Uncompiled, dir: string, options: BuildOptions, how: { replace: boolean; key?: string }): Promise<Built> {
   const start = performance.now();
-  const key = how.key ?? keyOf(at, options);
+  const key = how.key ?? compileKey(at, options);
   const source = readSource(at);
   const maxTokens = tokensFor(source, options.maxTokens);
   fastProducts();
   const samples = await samplesFor(source, maxTokens, options.calibrate);
-  const line = progress(`calibrating ${source.name}`);
-  const calibration = calibrate(source.graph, samples.inputs, (done, total) => line.update(`${done} of ${total} samples`));
-  line.done();
+  const calibration = calibrated(at, source, samples.inputs, options);
   say(`calibrated on ${samples.about}${options.calibrate ? '' : '; --calibrate takes your own'}`);
   const parameters = parametersOf(source.graph);
   const lowering = progress(`compiling ${source.name}`);
@@ -95,11 +101,36 @@ export async function build(at: Exclude<Located, { kind: 'compiled' }>, dir: str
         plain: source.graph,
         record,
       },
+      { replace: how.replace },
     ),
   );
   const seconds = (performance.now() - start) / 1000;
   if (how.key !== undefined) say(`compiled in ${secondsText(seconds)}`);
   return { folder: readCompiled(dir), about: samples.about, seconds };
+}
+
+/** Ranges take minutes for a large model and are the same for public and private weights, so they are kept. */
+function calibrated(at: Uncompiled, source: Source, inputs: readonly Record<string, Tensor>[], options: BuildOptions): Calibration {
+  const key = keyOf(at, options, ['compile/calibrate', 'graph', 'import', 'tasks', 'cli/samples', 'cli/synthetic'], inputs.length);
+  const path = join(homeFolder, 'calibrated', key.slice(0, 32));
+  if (existsSync(path)) {
+    try {
+      return deserialize(readFileSync(path)) as Calibration;
+    } catch {
+      // Cut short: made again.
+    }
+  }
+  const line = progress(`calibrating ${source.name}`);
+  const calibration = calibrate(source.graph, inputs, (done, total) => line.update(`${done} of ${total} samples`));
+  line.done();
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(`${path}.${process.pid}`, serialize(calibration));
+    renameSync(`${path}.${process.pid}`, path);
+  } catch {
+    // Only a convenience: a folder that cannot be written to costs time, nothing else.
+  }
+  return calibration;
 }
 
 export const parametersOf = (graph: Graph): string[] => [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];

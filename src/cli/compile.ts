@@ -1,11 +1,11 @@
 /** subrosa compile: a model to a folder of program and weights, and what there is to know about it. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import Table from 'cli-table3';
 import { type CompiledFolder, isCompiled } from '../folder/index.ts';
 import { cost, type ProgramCost } from '../program/cost.ts';
 import type { Program } from '../program/program.ts';
 import { build, type BuildOptions } from './build.ts';
 import { compiledFolder, locate } from './locate.ts';
+import { columns, drawn } from './table.ts';
 import { bytesText, countText, out, percent, plural, print, say, secondsText, UsageError } from './terminal.ts';
 
 interface Options extends BuildOptions {
@@ -68,13 +68,7 @@ function summarise(folder: CompiledFolder): void {
   const margins = (folder.record()?.tightest ?? []).slice(0, 5);
   if (margins.length === 0) return;
   print('  tightest margins (bound · scale, of the largest value the ring allows)');
-  const table = plainTable(['right', 'left', 'left']);
+  const table = columns(['right', 'left', 'left']);
   for (const m of margins) table.push([percent(m.used), m.tensor, m.tensor.startsWith(m.layer) ? '' : out.dim(m.layer)]);
-  print(table.toString());
-}
-
-/** A table without lines. */
-export function plainTable(colAligns: ('left' | 'right' | 'center')[], head?: string[]): Table.Table {
-  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '  ', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
-  return new Table({ chars: none, colAligns, head: head?.map((h) => out.dim(h)), style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 } });
+  print(drawn(table));
 }

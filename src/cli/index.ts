@@ -98,7 +98,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa cost fashion-vit\n  $ subrosa cost minilm --tokens 32 --json`)
-    .action(async (model, options) => (await import('./cost.ts')).costCommand(model, options));
+    .action(async (model, options, command) => (await import('./cost.ts')).costCommand(model, options, command));
   program
     .command('inspect')
     .description('layer by layer, private against plaintext, all roles in this one process')
@@ -109,7 +109,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addHelpText('after', `${modelHelp}\nShares are added up here, on this machine, where the input is known anyway; no running party can be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`)
-    .action(async (model, inputs, options) => (await import('./inspect.ts')).inspectCommand(model, inputs, options));
+    .action(async (model, inputs, options, command) => (await import('./inspect.ts')).inspectCommand(model, inputs, options, command));
   program
     .command('demo')
     .description('ten images through the model that comes with this program')

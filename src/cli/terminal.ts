@@ -39,7 +39,8 @@ export class UsageError extends Error {
 }
 
 const patience = 2000;
-const lineEvery = 5000;
+/** Milliseconds between lines where there is no terminal: more as time goes by. */
+const pause = (elapsed: number): number => Math.max(5000, elapsed / 4);
 let drawn = false;
 
 function clearLine(): void {
@@ -67,7 +68,7 @@ export function progress(label: string): Progress {
         process.stderr.write(`${err.dim(`${label}: `)}${text}`.slice(0, (process.stderr.columns || 80) + 8));
         drawn = true;
       } else {
-        if (now - start < patience || now - last < lineEvery) return;
+        if (now - start < patience || now - last < pause(now - start)) return;
         process.stderr.write(`${label}: ${text}\n`);
       }
       last = now;

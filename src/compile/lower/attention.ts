@@ -15,14 +15,12 @@ import { chooseRow, chooseSmooth, type RowGate, type SmoothGate } from '../fit/i
 import { lastDim, onCases, onCases2, product as productOf, type T } from '../builder.ts';
 import type { HeadRange } from '../calibrate.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
-import { rowAttrs } from './row.ts';
+import { nearest, rowAttrs } from './row.ts';
 
 /** Row means of the cooled exponential below this need another cooling. */
 const faintest = 0.03;
 const fewestStages = 2;
 const mostStages = 6;
-/** Relative error of the last reciprocal. */
-const precise = 2e-3;
 /** Largest ratio that the first, crude reciprocal serves. */
 const widestSquares = 500;
 /**
@@ -105,7 +103,7 @@ class AttentionLowering {
     const { b } = low;
     const width = heads.length * d;
     const kBits = Math.min(activationBits, Math.floor(room - 1 - Math.log2(low.bound(this.k))));
-    const fits = heads.map((h) => this.exponential(h, kBits));
+    const fits = heads.map((h) => this.exponential(h));
     const qScale = fits.flatMap((f) => new Array<number>(d).fill((f.scale * this.softScale) / 2 ** kBits));
     const q = b.open(this.projected(this.q, qScale, this.order));
     const k = b.open(this.projected(this.k, new Array<number>(width).fill(2 ** kBits), this.order));
@@ -154,7 +152,7 @@ class AttentionLowering {
   }
 
   /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */
-  private exponential(h: Head, _kBits: number): { scale: number; gate: SmoothGate; phase: number } {
+  private exponential(h: Head): { scale: number; gate: SmoothGate; phase: number } {
     const spread = 1.2 * (h.range.hi - h.range.lo) + headroom + 2;
     const length = [4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256].find((v) => v >= spread) ?? spread;
     const most = Math.min(2 ** 24 * 1.4, 2 ** room / (2 * Math.max(Math.abs(h.range.lo), Math.abs(h.range.hi))));
@@ -269,7 +267,7 @@ class AttentionLowering {
     const { low, d, n, keys, heads } = this;
     const { b } = low;
     const [squared, q] = this.squares(x, rows, square);
-    const fits = (l: number): RowGate => chooseRow('reciprocal', { lo: sumRange(lowest, l), hi: 1.3, epsilon: precise, unitsPerOne: fine ** 2 });
+    const fits = (l: number): RowGate => lastReciprocal(sumRange(lowest, l));
     const bound = low.bound(this.v);
     const vBits = Math.floor(Math.log2(bound) + 1);
     const g = this.rows(q, fits, '1/x', this.byLength((l) => 2 / sumRange(lowest, l)));
@@ -307,6 +305,9 @@ const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
 const firstBits = (n: number, hi: number): number => Math.min(16, Math.floor((31.7 - Math.log2(padded(n) * hi)) / 2));
 /** Bits of b² in the product with v. */
 const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
+
+/** 1/x to 2e-3 where that takes no more than 128 harmonics, else as near as they come (5e-3 at 128 tokens). */
+const lastReciprocal = (lo: number): RowGate => nearest('reciprocal', { lo, hi: 1.3, unitsPerOne: fine ** 2 }, [[2e-3, 128]]);
 
 /** Smallest calibrated Σp² at temperature 2^j over these heads. */
 const least = (heads: readonly HeadRange[], j: number): number => Math.min(...heads.map((h) => h.squares[j]));

@@ -1,7 +1,19 @@
 /** A row gate (1/x, 1/√x) from its fit: one channel, the whole ring its period, 32-bit words. */
-import type { RowGate } from '../fit/index.ts';
+import { chooseRow, type RowGate, type RowOptions } from '../fit/index.ts';
 import type { T } from '../builder.ts';
 import type { Lowering } from './lowering.ts';
+
+/** The first of these (relative error, most harmonics) that can be met; at the end, as near as the last one's harmonics come. */
+export function nearest(f: string | ((x: number) => number), options: RowOptions, wishes: readonly (readonly [number, number])[]): RowGate {
+  for (const [epsilon, maxK] of wishes) {
+    try {
+      return chooseRow(f, { ...options, epsilon, maxK });
+    } catch (e) {
+      if (!(e instanceof RangeError)) throw e;
+    }
+  }
+  return chooseRow(f, { ...options, K: wishes.at(-1)![1] });
+}
 
 /** `times`: a factor on the result, part of its scale. */
 export const rowAttrs = (fit: RowGate, f: string, channels: number, axis: number, times = 1): Record<string, unknown> => ({

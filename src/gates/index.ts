@@ -5,7 +5,7 @@ import { compare } from './compare.ts';
 import { extend, truncate } from './extend.ts';
 import type { Gate } from './gate.ts';
 import { harmonic } from './harmonic.ts';
-import { add, affine, centre, concat, im2col, permute, reshape, slice, sub, sumAxis } from './local.ts';
+import { add, affine, centre, concat, im2col, permute, reshape, slice, spread, sub, sumAxis } from './local.ts';
 import { matmulPrivate, matmulPublic, matmulShared } from './matmul.ts';
 import { max, maxPool } from './maxPool.ts';
 import { mul, mulPrivate, rowSquares, square } from './mul.ts';
@@ -15,7 +15,7 @@ import { reveal } from './reveal.ts';
 import { select } from './select.ts';
 
 const all: readonly Gate[] = [
-  add, sub, affine, sumAxis, centre, reshape, permute, slice, concat, im2col,
+  add, sub, affine, sumAxis, centre, reshape, permute, slice, concat, spread, im2col,
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,

@@ -209,6 +209,29 @@ export const centre: Gate = {
   },
 };
 
+/** Channels of the last axis put at their places in a wider axis, zeros elsewhere. */
+export const spread: Gate<{ places: readonly number[]; width: number }> = {
+  name: 'spread',
+  shapes(a, [x]) {
+    if (x.at(-1) !== a.places.length || a.places.some((p) => p < 0 || p >= a.width)) throw new ProgramError(`spread: places [${a.places}] of ${a.width} for [${x}]`);
+    return [[...x.slice(0, -1), a.width]];
+  },
+  cost: () => free,
+  *party(p, g) {
+    const { places, width } = g.attrs;
+    const rows = g.ins[0].size / places.length;
+    p.k.fill(g.outs[0].at, 0, g.outs[0].size);
+    places.forEach((to, i) => p.k.copyBox(g.outs[0].at + 4 * to, g.ins[0].at + 4 * i, 1, 1, 1, rows, 0, 0, 0, places.length, 0, 0, 0, width));
+  },
+  plain(a, [x]) {
+    const z = new Float64Array((x.data.length / a.places.length) * a.width);
+    x.data.forEach((v, i) => {
+      z[Math.floor(i / a.places.length) * a.width + a.places[i % a.places.length]] = v;
+    });
+    return [z];
+  },
+};
+
 export interface Im2colAttrs {
   readonly kernel: readonly [number, number];
   readonly strides: readonly [number, number];

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { wasmKernels } from '../ring/kernels/wasm.ts';
+import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { weightSource } from '../folder/index.ts';
 import type { Identity } from '../net/keys.ts';
@@ -44,7 +44,7 @@ const host = '127.0.0.1';
 
 async function start(c: RoleConfig): Promise<void> {
   const program = JSON.parse(readFileSync(join(c.dir, 'program.json'), 'utf8')) as Program;
-  const model = loadModel(program, c.role, wasmKernels(newMemory(2 ** 32 - 2 ** 16)), weightSource(c.dir, c.role));
+  const model = loadModel(program, c.role, checkedKernels(newMemory(2 ** 32 - 2 ** 16)), weightSource(c.dir, c.role));
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
   const profile: Profile | undefined = c.profile ? new Map() : undefined;

@@ -27,7 +27,51 @@ export function linear(low: Lowering, node: GraphNode): void {
   if (!W || W.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
   const [K, N] = W.shape;
-  low.define(node.outputs[0], { accumulate: (o) => product(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(node.outputs[0]), o, node.outputs[0]) });
+  const weights = { K, N, W: W.data, bias: bias?.data };
+  low.define(node.outputs[0], {
+    accumulate: (o) => product(low, node.name, x, weights, low.range(node.outputs[0]), o, node.outputs[0]),
+    rescale: (f) => withLoudChannels(low, node, x, weights, f),
+  });
+}
+
+/** Channels taken out of the matrix at most. */
+const mostLoud = 16;
+
+/**
+ * The product at 2^f where a few channels are far louder than the rest (feed-forward layers of transformers have some). All channels leave
+ * a truncation in one ring, which has room for the loudest only if the others give up precision. So the loud ones get a small product of
+ * their own, truncated in a ring of their own, and are put back by a matrix of zeros and ones. Undefined where no channel is loud.
+ */
+function withLoudChannels(low: Lowering, node: GraphNode, x: Val, w: Weights, f: number): T | undefined {
+  const name = node.outputs[0];
+  const range = low.range(name);
+  const drops = channelScales(range, w.N, f + weightBits).map((s) => Math.log2(s) - f);
+  const sorted = [...drops].sort((a, b) => a - b);
+  const most = sorted.at(-1)!;
+  // Dropping `most` bits everywhere, a channel fits if its own scale allows as many.
+  const s = sorted[Math.min(mostLoud, w.N - 1)] >= most ? most : sorted[Math.min(mostLoud, w.N - 1)];
+  const loud = drops.flatMap((d, j) => (d < s ? [j] : []));
+  if (loud.length === 0) return undefined;
+  const { b } = low;
+  const isLoud = new Set(loud);
+  const quiet = { ...w, W: Float32Array.from(w.W, (v, i) => (isLoud.has(i % w.N) ? 0 : v)), bias: w.bias && Float32Array.from(w.bias, (v, j) => (isLoud.has(j) ? 0 : v)) };
+  const quietRange = channelsOnly(range, (j) => !isLoud.has(j));
+  const few = { K: w.K, N: loud.length, W: Float32Array.from({ length: w.K * loud.length }, (_, i) => w.W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]), bias: w.bias && loud.map((j) => w.bias![j]) };
+  const rest = product(low, node.name, x, quiet, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
+  const main = b.extend(rest, { s, scale: 2 ** f, bound: 2 * quietRange.max }).share!;
+  const lowest = 2 ** (f + Math.min(...loud.map((j) => drops[j])));
+  const alone = product(low, `${node.name}.loud`, x, few, channelsOnly(range, (j) => isLoud.has(j), loud), { scale: new Array(few.N).fill(lowest), exact: true });
+  const small = b.extend(alone, { s: Math.log2(lowest) - f, scale: 2 ** f, bound: low.bound(low.value(name)) }).share!;
+  const spread = b.gate('spread', [small], { places: loud, width: w.N }, { ...small, shape: [...small.shape.slice(0, -1), w.N] })[0];
+  return b.gate('add', [main, spread], null, { ...main, bound: low.bound(low.value(name)), label: name })[0];
+}
+
+/** The range with channels that are kept: the others count as silent, or leave (`list`). */
+function channelsOnly(range: ValueRange, keep: (j: number) => boolean, list?: readonly number[]): ValueRange {
+  const { lo, hi, axis } = range.channels!;
+  const pick = (v: Float64Array): Float64Array => (list ? Float64Array.from(list, (j) => v[j]) : v.map((x, j) => (keep(j) ? x : 0)));
+  const channels = { axis, lo: pick(lo), hi: pick(hi) };
+  return { ...range, channels, max: Math.max(...channels.hi, ...channels.lo.map((v) => -v)) };
 }
 
 export interface Weights {
@@ -53,6 +97,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const rows = base.order;
   const data = new Int32Array(K * N);
   const offset = new Float64Array(N);
+  const muted = (c: number): boolean => o.silent?.has(c) ?? false;
   for (let k = 0; k < K; k++) {
     const source = rows ? rows[k] : k;
     const gamma = x.affine ? x.affine.mul[source] : 1;
@@ -61,7 +106,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
       const c = columns[j];
       const v = w.W[source * N + c];
       data[k * N + j] = Math.round((v * gamma * scales[c]) / S);
-      offset[j] += beta * v;
+      if (!muted(c)) offset[j] += beta * v;
     }
   }
   const biases = Int32Array.from(offset, (o, j) => Math.round((o + (w.bias ? w.bias[columns[j]] : 0)) * scales[columns[j]]));

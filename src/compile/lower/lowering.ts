@@ -13,6 +13,8 @@ export interface RawOptions {
   /** Wanted scale per channel; the accumulator may have more whole bits, which its next rescale drops, unless `exact`. */
   readonly scale?: readonly number[];
   readonly exact?: boolean;
+  /** Channels whose weights are zero here, and whose bias must be too. */
+  readonly silent?: ReadonlySet<number>;
   /** Order of the channels. */
   readonly order?: readonly number[];
 }
@@ -24,6 +26,8 @@ export interface Val {
   readonly range: ValueRange;
   /** Makes the value as an accumulator: a 32-bit share with a scale per channel, before any rescale. */
   readonly accumulate?: (o: RawOptions) => T;
+  /** Makes the value as a share at 2^f in a better way than rescaling the accumulator, where there is one. */
+  readonly rescale?: (f: number) => T | undefined;
   /** value = base·mul + add, per channel of the last axis: a normalisation's γ and β, folded by linear layers. */
   readonly affine?: { readonly base: Val; readonly mul: Float64Array; readonly add: Float64Array; readonly names: readonly [string, string] };
   readonly sum?: readonly [Val, Val];
@@ -129,6 +133,8 @@ export class Lowering {
   private makeShare(v: Val, f: number): T {
     if (v.sum) return this.b.gate('add', v.sum.map((x) => this.exact(x, f)), null, { ...this.exact(v.sum[0], f), bound: this.bound(v), label: v.name })[0];
     if (v.affine) return this.affineShare(v, f);
+    const better = v.raw ? undefined : v.rescale?.(f);
+    if (better) return better;
     if (v.accumulate || v.raw) return this.rescaled(v, this.accumulator(v), f);
     const [[have, t]] = [...v.shares].sort((a, b) => b[0] - a[0]);
     if (have > f) return this.b.extend(t, { s: have - f, bound: this.bound(v), label: v.name }).share!;

@@ -9,8 +9,8 @@ the mean over the tokens, and a linear layer to the 10 classes.
 One run does everything:
 
   1. reads the four IDX files of Fashion-MNIST (from --data);
-  2. trains with AdamW, warm-up and a cosine schedule, on images shifted by up
-     to 2 pixels and mirrored at random;
+  2. trains with AdamW, warm-up and a cosine schedule, on images mirrored and
+     shifted at random, by up to 2 pixels at first and not at all at the end;
   3. measures the accuracy on all 10,000 test images after every epoch (for
      the log only: the model kept is always the one of the last epoch, never
      the best one on the test set);
@@ -267,11 +267,13 @@ def train(model, args, train_set, test_set, say):
         say(f"resumed after epoch {first}")
 
     for epoch in range(first + 1, args.epochs + 1):
+        # Shift less and less: the images to be classified are centred.
+        shift = round(args.shift * (1 - (epoch - 1) / args.epochs))
         order = torch.randperm(len(pixels))
         total = right = seen = 0
         for i in range(per_epoch):
             pick = order[i * args.batch:(i + 1) * args.batch]
-            x = (augment(pixels[pick], args.shift).unsqueeze(1).float() / 255 - MEAN) / STD
+            x = (augment(pixels[pick], shift).unsqueeze(1).float() / 255 - MEAN) / STD
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(step, steps, warm_up, args.lr)
             logits = model(x)
@@ -315,7 +317,7 @@ def parse():
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
     add("--weight-decay", type=float, default=0.05, help="AdamW weight decay")
     add("--smoothing", type=float, default=0.05, help="label smoothing")
-    add("--shift", type=int, default=2, help="largest random shift, in pixels")
+    add("--shift", type=int, default=2, help="largest random shift in pixels at first; it falls to 0 by the end")
     add("--ratio", type=int, default=2, help="MLP width / model width")
     add("--seed", type=int, default=1, help="seed of all randomness")
     add("--threads", type=int, default=1, help="PyTorch threads")

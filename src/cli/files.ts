@@ -6,7 +6,8 @@ import { UsageError } from './terminal.ts';
 
 export function readFileOf(path: string): Uint8Array {
   try {
-    return readFileSync(path);
+    // A plain array of its own: a Buffer is a view of a pool, and its slice() is no copy.
+    return new Uint8Array(readFileSync(path));
   } catch (e) {
     const code = (e as NodeJS.ErrnoException).code;
     throw new UsageError(`${path}: ${code === 'ENOENT' ? 'no such file' : code === 'EISDIR' ? 'is a folder; a file is expected' : `cannot be read (${code})`}`);
@@ -15,12 +16,13 @@ export function readFileOf(path: string): Uint8Array {
 
 export const isImageFile = (path: string): boolean => /\.(png|jpe?g|webp|gif|tiff?|avif|heic|bmp|svg)$/i.test(path);
 
-/** A tensor as an input wants it: its type, and one leading 1 more or less. */
+/** A tensor as an input wants it: its type, and leading ones more or less. */
 export function fit(t: Tensor, input: GraphInput, label: string): Tensor {
   const numbers = input.dtype === 'f32' ? Float32Array.from(t.data) : input.dtype === 'i64' ? Float64Array.from(t.data) : Uint8Array.from(t.data);
   if (input.dtype === 'i64' && !numbers.every((v) => Number.isInteger(v))) throw new UsageError(`${label}: whole numbers are expected for '${input.name}'`);
   const fits = (shape: readonly number[]): boolean => shape.length === input.shape.length && input.shape.every((d, i) => typeof d === 'string' || d === shape[i]);
-  const shape = [t.shape, [1, ...t.shape], t.shape[0] === 1 ? t.shape.slice(1) : t.shape].find(fits);
+  const bare = t.shape.slice(t.shape.findIndex((d) => d !== 1) < 0 ? t.shape.length : t.shape.findIndex((d) => d !== 1));
+  const shape = [t.shape, [...new Array<number>(Math.max(0, input.shape.length - bare.length)).fill(1), ...bare]].find(fits);
   if (!shape) throw new UsageError(`${label}: '${input.name}' takes [${input.shape}], the file has [${t.shape}]`);
   return { dtype: input.dtype, shape, data: numbers };
 }

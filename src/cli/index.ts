@@ -108,7 +108,7 @@ Every command: subrosa COMMAND --help`,
     .option('--json', 'one JSON object on stdout, with every gate')
     .addOption(weightsOption())
     .addOption(tokensOption())
-    .addHelpText('after', `${modelHelp}\nShares are added up here, on this machine, where the input is known anyway; no running party can be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`)
+    .addHelpText('after', `${modelHelp}\nShares are added up here, where the input is known anyway; no party that runs\ncan be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`)
     .action(async (model, inputs, options, command) => (await import('./inspect.ts')).inspectCommand(model, inputs, options, command));
   program
     .command('demo')
@@ -126,7 +126,10 @@ function withManners(program: Command): Command {
     c.exitOverride();
     const help = c === program ? 'subrosa --help' : `subrosa ${c.name()} --help`;
     c.configureOutput({
-      outputError: (text, write) => write(`${err.red('subrosa:')} ${text.replace(/^error: /, '').trim()}\n  ${err.dim(`see: ${help}`)}\n`),
+      outputError: (text, write) => {
+        const lines = text.replace(/^error: /, '').replace(' is invalid. ', ' is invalid: ').trim().split('\n');
+        write([`${err.red('subrosa:')} ${lines[0]}`, ...lines.slice(1).map((l) => `  ${l}`), `  ${err.dim(`see: ${help}`)}`, ''].join('\n'));
+      },
     });
   }
   return program;

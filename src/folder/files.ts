@@ -15,8 +15,9 @@ export function readText(path: string): string {
     return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
   } catch (e) {
     if (e instanceof ModelError) throw e;
-    const code = (e as NodeJS.ErrnoException).code;
-    throw new ModelError(code === 'ENOENT' || code === 'ENOTDIR' ? `${path}: no such file` : `${path}: ${code?.startsWith('E') ? `cannot be read (${code})` : 'not UTF-8 text'}`);
+    const { code } = e as NodeJS.ErrnoException;
+    if (e instanceof TypeError) throw new ModelError(`${path}: not UTF-8 text`);
+    throw new ModelError(code === 'ENOENT' || code === 'ENOTDIR' ? `${path}: no such file` : `${path}: cannot be read (${code})`);
   }
 }
 

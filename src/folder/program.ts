@@ -5,7 +5,11 @@ import { bind } from '../program/bind.ts';
 import type { Program } from '../program/program.ts';
 import { canonical, parseJson } from './files.ts';
 
-const number = z.union([z.number(), z.strictObject({ by: z.string(), upTo: z.array(z.number()).min(1), then: z.array(z.number()).min(1) })]);
+const number = z.union([
+  z.number(),
+  z.strictObject({ by: z.string(), upTo: z.array(z.number()).min(1), then: z.array(z.number()).min(1) }),
+  z.strictObject({ dim: z.string().min(1).max(200) }),
+]);
 const dimension = z.union([z.int().min(0), z.string().min(1).max(200)]);
 const id = z.int().min(0);
 const positive = z.number().positive();

@@ -17,7 +17,11 @@ export interface Answer {
   readonly span?: { readonly text: string; readonly probability: number };
 }
 
-export const asTensor = (x: { readonly shape: readonly number[]; readonly data: ArrayLike<number> }): Tensor => ({ dtype: 'f32', shape: x.shape, data: Float32Array.from(x.data) });
+export const asTensor = (x: { readonly shape: readonly number[]; readonly data: ArrayLike<number> }): Tensor => ({
+  dtype: 'f32',
+  shape: x.shape,
+  data: Float32Array.from(x.data),
+});
 
 export function answerOf(client: Client, results: Readonly<Record<string, Tensor>>, given?: Given): Answer {
   const wanted = Object.fromEntries(client.after.inputs.map((i) => [i.name, results[i.name]]));
@@ -26,9 +30,11 @@ export function answerOf(client: Client, results: Readonly<Record<string, Tensor
   // What the world calls a sentence embedding has length 1 where the model says so.
   const outputs: Record<string, Tensor> = { ...results, ...rest, ...(normalized ? { sentence_embedding: normalized } : {}) };
   const p = outputs.probabilities;
-  if (p && /classification$/.test(client.task) && client.task !== 'token-classification') return { outputs, classes: top(p.data, client.labels, p.data.length) };
+  if (p && /classification$/.test(client.task) && client.task !== 'token-classification')
+    return { outputs, classes: top(p.data, client.labels, p.data.length) };
   if (p && client.task === 'token-classification' && given?.encoded) return { outputs, tokens: labelled(p, client, given.encoded.tokens) };
-  if (p && client.task === 'question-answering' && given?.encoded) return { outputs, span: spanOf(p, given.encoded.tokens, given.encoded.types) };
+  if (p && client.task === 'question-answering' && given?.encoded)
+    return { outputs, span: spanOf(p, given.encoded.tokens, given.encoded.types) };
   return { outputs };
 }
 
@@ -49,24 +55,42 @@ function spanOf(p: Tensor, tokens: readonly string[], types: readonly number[]):
       const probability = p.data[2 * i] * p.data[2 * j + 1];
       if (context(i) && context(j) && probability > best.probability) best = { from: i, to: j, probability };
     }
-  const text = tokens.slice(best.from, best.to + 1).join(' ').replace(/ ##/g, '').replace(/[ĠĊ▁]/g, ' ').replace(/\s+/g, ' ').trim();
+  const text = tokens
+    .slice(best.from, best.to + 1)
+    .join(' ')
+    .replace(/ ##/g, '')
+    .replace(/[ĠĊ▁]/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim();
   return { text, probability: best.probability };
 }
 
 /** Values a person's JSON has: those of small outputs, 8 digits each. */
-export const outputsJson = (outputs: Readonly<Record<string, Tensor>>, most = 4096): Record<string, { shape: readonly number[]; data?: number[] }> =>
-  Object.fromEntries(Object.entries(outputs).map(([name, t]) => [name, { shape: t.shape, ...(sizeOf(t.shape) <= most ? { data: Array.from(t.data, (v) => Number(v.toPrecision(8))) } : {}) }]));
+export const outputsJson = (
+  outputs: Readonly<Record<string, Tensor>>,
+  most = 4096,
+): Record<string, { shape: readonly number[]; data?: number[] }> =>
+  Object.fromEntries(
+    Object.entries(outputs).map(([name, t]) => [
+      name,
+      { shape: t.shape, ...(sizeOf(t.shape) <= most ? { data: Array.from(t.data, (v) => Number(v.toPrecision(8))) } : {}) },
+    ]),
+  );
 
 /** The answer in lines for stdout. */
 export function answerLines(client: Client, answer: Answer): string[] {
   if (answer.classes) {
     const shown = answer.classes.slice(0, Math.min(5, answer.classes.length));
     const width = Math.max(...shown.map((c) => c.label.length));
-    return shown.map((c, i) => `  ${(i === 0 ? out.bold : out.dim)(oneLine(c.label).padEnd(Math.min(60, width)))}  ${bar(c.probability)} ${percent(c.probability)}`);
+    return shown.map(
+      (c, i) =>
+        `  ${(i === 0 ? out.bold : out.dim)(oneLine(c.label).padEnd(Math.min(60, width)))}  ${bar(c.probability)} ${percent(c.probability)}`,
+    );
   }
   if (answer.span) return [`  ${out.bold(answer.span.text)}  ${percent(answer.span.probability)}`];
   if (answer.tokens) return answer.tokens.map((t) => `  ${t.token.padEnd(20)} ${t.label.padEnd(12)} ${percent(t.probability)}`);
-  const names = client.task === 'sentence-embedding' && answer.outputs.sentence_embedding ? ['sentence_embedding'] : Object.keys(answer.outputs);
+  const names =
+    client.task === 'sentence-embedding' && answer.outputs.sentence_embedding ? ['sentence_embedding'] : Object.keys(answer.outputs);
   return names.map((name) => {
     const { shape, data } = answer.outputs[name];
     const first = Array.from(data.subarray(0, 6), (v) => v.toFixed(4));

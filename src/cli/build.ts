@@ -1,71 +1,22 @@
-/** From MODEL to a compiled folder: import, calibrate, compile, write; or the folder that an earlier run left. */
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+/** From a model to a compiled folder: import, calibrate, compile, write. */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { deserialize, serialize } from 'node:v8';
 import { type Calibration, calibrate } from '../compile/calibrate.ts';
 import { compile } from '../compile/compile.ts';
-import { type CompiledFolder, type CompileRecord, hashOf, isCompiled, readCompiled, writeCompiled } from '../folder/index.ts';
+import { type CompiledFolder, type CompileRecord, readCompiled, writeCompiled } from '../folder/index.ts';
 import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
-import { compiledFolder, homeFolder, type Located, locate } from './locate.ts';
+import type { BuildOptions } from './compiled.ts';
+import { compileKey, keyOf } from './key.ts';
+import { homeFolder, type Uncompiled } from './locate.ts';
 import { samplesFor } from './samples.ts';
-import { readSource, type Source, sourceFiles } from './source.ts';
+import { readSource, type Source } from './source.ts';
 import { progress, say, secondsText, UsageError } from './terminal.ts';
 
-export interface BuildOptions {
-  readonly weights: 'public' | 'private';
-  readonly maxTokens?: number;
-  readonly calibrate?: readonly string[];
-}
-
-type Uncompiled = Exclude<Located, { kind: 'compiled' }>;
-
 const defaultTokens = 128;
-
-/** What a folder depends on, as one hash: model files, own calibration files, options, and the code that makes it. */
-function keyOf(at: Uncompiled, options: BuildOptions, code: readonly string[], ...more: unknown[]): string {
-  const hash = createHash('sha256');
-  const root = fileURLToPath(new URL('..', import.meta.url));
-  for (const file of code.flatMap((c) => modules(join(root, c)))) hash.update(readFileSync(file));
-  hash.update(JSON.stringify([options.maxTokens ?? 0, ...more]));
-  for (const file of sourceFiles(at)) hash.update(`${hashOf(file)}\n`);
-  for (const path of options.calibrate ?? []) hash.update(`${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}\n`);
-  return hash.digest('hex');
-}
-const compileKey = (at: Uncompiled, options: BuildOptions): string => keyOf(at, options, ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'], options.weights);
-
-/** Modules in or at a path: .ts from source, .js when built. */
-function modules(path: string): string[] {
-  if (!existsSync(path)) return ['.ts', '.js'].map((e) => path + e).filter((f) => existsSync(f));
-  const files = readdirSync(path, { recursive: true }).map(String);
-  return files.filter((f) => /\.(js|ts)$/.test(f) && !f.endsWith('.d.ts')).sort().map((f) => join(path, f));
-}
-
-/** The compiled folder that MODEL names; compiled into the cache first when it has to be. */
-export async function compiledOf(what: string, options: BuildOptions & { given?: boolean }): Promise<CompiledFolder> {
-  const at = locate(what);
-  if (at.kind === 'compiled') {
-    const folder = readCompiled(at.dir);
-    if (options.given && folder.program.weights !== options.weights) throw new UsageError(`${at.dir} was compiled with ${folder.program.weights} weights`, `subrosa compile MODEL --weights ${options.weights} -o DIR makes the other kind`);
-    return folder;
-  }
-  const dir = compiledFolder(`${at.name}-${options.weights}`);
-  const key = compileKey(at, options);
-  if (isCompiled(dir)) {
-    try {
-      const folder = readCompiled(dir);
-      if (folder.record()?.key === key) return folder;
-    } catch {
-      // Left by another version: it is made again.
-    }
-  }
-  say(`compiling ${at.name} with ${options.weights} weights into ${dir}`);
-  return (await build(at, dir, options, { replace: true, key })).folder;
-}
 
 export interface Built {
   readonly folder: CompiledFolder;
@@ -86,7 +37,10 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const parameters = parametersOf(source.graph);
   const lowering = progress(`compiling ${source.name}`);
   lowering.update('fitting functions, lowering');
-  const { program, weights } = compile(source.graph, calibration, { weights: options.weights, max: Object.fromEntries(parameters.map((p) => [p, maxTokens])) });
+  const { program, weights } = compile(source.graph, calibration, {
+    weights: options.weights,
+    max: Object.fromEntries(parameters.map((p) => [p, maxTokens])),
+  });
   lowering.done();
   const record: CompileRecord = { key, tightest: tightest(program, calibration).slice(0, 20) };
   await undisturbed(() =>
@@ -133,11 +87,14 @@ function calibrated(at: Uncompiled, source: Source, inputs: readonly Record<stri
   return calibration;
 }
 
-export const parametersOf = (graph: Graph): string[] => [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+export const parametersOf = (graph: Graph): string[] => [
+  ...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string'))),
+];
 
 function tokensFor(source: Source, asked: number | undefined): number {
   const most = source.info.maxTokens;
-  if (asked !== undefined && parametersOf(source.graph).length === 0) throw new UsageError(`--max-tokens ${asked}: every input of ${source.name} has one fixed size`);
+  if (asked !== undefined && parametersOf(source.graph).length === 0)
+    throw new UsageError(`--max-tokens ${asked}: every input of ${source.name} has one fixed size`);
   if (asked !== undefined && most > 0 && asked > most) throw new UsageError(`--max-tokens ${asked}: ${source.name} takes at most ${most}`);
   return asked ?? (most > 0 ? Math.min(defaultTokens, most) : defaultTokens);
 }
@@ -156,7 +113,11 @@ function shaped(source: Source, sample: Record<string, Tensor>): Graph {
 function tightest(program: Program, calibration: Calibration): CompileRecord['tightest'] {
   const layers = new Map<number, string>();
   for (const g of program.gates) for (const t of g.out) layers.set(t, g.layer);
-  const rows = program.tensors.map((t, id) => ({ tensor: t.label ?? `tensor ${id}`, layer: layers.get(id) ?? 'input', used: usedOf(t, calibration) }));
+  const rows = program.tensors.map((t, id) => ({
+    tensor: t.label ?? `tensor ${id}`,
+    layer: layers.get(id) ?? 'input',
+    used: usedOf(t, calibration),
+  }));
   return rows.filter((r) => r.used > 0).sort((a, b) => b.used - a.used);
 }
 
@@ -172,7 +133,9 @@ function usedOf(t: TensorDecl, calibration: Calibration): number {
 /** Ctrl-C during a write waits for its end, so that nothing half-written stays. */
 async function undisturbed(work: () => void): Promise<void> {
   let stopped = 0;
-  const note = (signal: NodeJS.Signals): void => void (stopped = signal === 'SIGINT' ? 130 : 143);
+  const note = (signal: NodeJS.Signals): void => {
+    stopped = signal === 'SIGINT' ? 130 : 143;
+  };
   process.on('SIGINT', note).on('SIGTERM', note);
   try {
     work();

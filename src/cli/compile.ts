@@ -3,8 +3,10 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { type CompiledFolder, isCompiled } from '../folder/index.ts';
 import { cost, type ProgramCost } from '../program/cost.ts';
 import type { Program } from '../program/program.ts';
-import { build, type BuildOptions } from './build.ts';
+import { build } from './build.ts';
+import type { BuildOptions } from './compiled.ts';
 import { compiledFolder, locate } from './locate.ts';
+import { atText, largest } from './params.ts';
 import { columns, drawn } from './table.ts';
 import { bytesText, countText, out, percent, plural, print, say, secondsText, UsageError } from './terminal.ts';
 
@@ -20,8 +22,10 @@ export async function compileCommand(model: string, options: Options): Promise<v
   const dir = options.output ?? compiledFolder(`${at.name}-${options.weights}`);
   if (existsSync(dir)) {
     const ours = isCompiled(dir);
-    if (ours && !options.force && options.output !== undefined) throw new UsageError(`${dir} holds a compiled model already`, '--force replaces it');
-    if (!ours && (!statSync(dir).isDirectory() || readdirSync(dir).length > 0)) throw new UsageError(`${dir} exists and is no compiled model: choose another folder`);
+    if (ours && !options.force && options.output !== undefined)
+      throw new UsageError(`${dir} holds a compiled model already`, '--force replaces it');
+    if (!ours && (!statSync(dir).isDirectory() || readdirSync(dir).length > 0))
+      throw new UsageError(`${dir} exists and is no compiled model: choose another folder`);
   }
   const { folder, about, seconds } = await build(at, dir, options, { replace: true });
   if (options.json) return print(JSON.stringify({ dir, calibration: about, seconds, ...summary(folder) }));
@@ -29,20 +33,31 @@ export async function compileCommand(model: string, options: Options): Promise<v
   say(`compiled in ${secondsText(seconds)}; next: subrosa run ${dir} INPUT, subrosa cost ${dir}`);
 }
 
-/** Parameters at their largest. */
-export const largest = (program: Program): Record<string, number> => Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
-
-export const atText = (params: Readonly<Record<string, number>>): string => Object.entries(params).map(([name, v]) => `${name} = ${v}`).join(', ');
-
 /** The power of two of the activations' scales, lowest and highest. */
 function scaleBits(program: Program): [number, number] {
-  const bits = program.tensors.flatMap((t) => (t.bits === 32 && t.label !== undefined && typeof t.scale === 'number' ? [Math.log2(t.scale)] : []));
+  const bits = program.tensors.flatMap((t) =>
+    t.bits === 32 && t.label !== undefined && typeof t.scale === 'number' ? [Math.log2(t.scale)] : [],
+  );
   return bits.length === 0 ? [0, 0] : [Math.floor(Math.min(...bits)), Math.ceil(Math.max(...bits))];
 }
 
-function summary(folder: CompiledFolder): { program: string; gates: number; params: object; scaleBits: [number, number]; tightest: object[]; cost: ProgramCost } {
+function summary(folder: CompiledFolder): {
+  program: string;
+  gates: number;
+  params: object;
+  scaleBits: [number, number];
+  tightest: object[];
+  cost: ProgramCost;
+} {
   const { program } = folder;
-  return { program: folder.hash, gates: program.gates.length, params: program.params, scaleBits: scaleBits(program), tightest: (folder.record()?.tightest ?? []).slice(0, 5), cost: cost(program, largest(program)) };
+  return {
+    program: folder.hash,
+    gates: program.gates.length,
+    params: program.params,
+    scaleBits: scaleBits(program),
+    tightest: (folder.record()?.tightest ?? []).slice(0, 5),
+    cost: cost(program, largest(program)),
+  };
 }
 
 function summarise(folder: CompiledFolder): void {
@@ -52,7 +67,12 @@ function summarise(folder: CompiledFolder): void {
   const [low, high] = scaleBits(program);
   const rows: [string, string][] = [
     ['task', `${client.task}${client.labels.length > 0 ? `, ${plural(client.labels.length, 'class').replace(/s$/, 'es')}` : ''}`],
-    ['weights', program.weights === 'public' ? 'public: both parties hold them' : 'private: shared between the parties, p0/ p1/ dealer/ go to one server each'],
+    [
+      'weights',
+      program.weights === 'public'
+        ? 'public: both parties hold them'
+        : 'private: shared between the parties, p0/ p1/ dealer/ go to one server each',
+    ],
     ['calibrated on', client.calibration],
     ['program', folder.hash.slice(0, 16)],
     ['gates', `${program.gates.length}`],

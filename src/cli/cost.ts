@@ -2,9 +2,9 @@
 import type { CompiledFolder } from '../folder/index.ts';
 import { cost, type LayerCost, type ProgramCost } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
-import { type BuildOptions, compiledOf } from './build.ts';
-import { atText, largest } from './compile.ts';
+import { type BuildOptions, compiledOf } from './compiled.ts';
 import { type Estimate, estimate, type Machine, measure, networks } from './estimate.ts';
+import { atText, largest } from './params.ts';
 import { columns, drawn } from './table.ts';
 import { bytesText, countText, out, percent, print, say, secondsText, UsageError } from './terminal.ts';
 
@@ -13,7 +13,11 @@ interface Options extends BuildOptions {
   readonly json?: boolean;
 }
 
-export async function costCommand(model: string, options: Options, command?: { getOptionValueSource(name: string): string | undefined }): Promise<void> {
+export async function costCommand(
+  model: string,
+  options: Options,
+  command?: { getOptionValueSource(name: string): string | undefined },
+): Promise<void> {
   const folder = await compiledOf(model, { ...options, given: command?.getOptionValueSource('weights') === 'cli' });
   const params = paramsFor(folder, options.tokens);
   const total = cost(folder.program, params);
@@ -26,7 +30,12 @@ function paramsFor({ program, client }: CompiledFolder, tokens: number | undefin
   if (tokens === undefined) return largest(program);
   const entries = Object.entries(program.params);
   if (entries.length === 0) throw new UsageError(`--tokens ${tokens}: every input of ${client.name} has one fixed size`);
-  for (const [name, { min, max }] of entries) if (tokens < min || tokens > max) throw new UsageError(`--tokens ${tokens}: the program was compiled for ${name} from ${min} to ${max}`, 'compile with a larger --max-tokens');
+  for (const [name, { min, max }] of entries)
+    if (tokens < min || tokens > max)
+      throw new UsageError(
+        `--tokens ${tokens}: the program was compiled for ${name} from ${min} to ${max}`,
+        'compile with a larger --max-tokens',
+      );
   return Object.fromEntries(entries.map(([name]) => [name, tokens]));
 }
 
@@ -34,7 +43,11 @@ const ofLayer = (l: LayerCost, m: Machine): Estimate => estimate({ ...l, opened:
 const ofAll = (c: ProgramCost, m: Machine): Estimate => estimate({ ...c, opened: c.bytes.p0p1, correction: c.bytes.dealer }, m);
 
 function json(folder: CompiledFolder, params: Params, total: ProgramCost, machine: Machine): object {
-  const row = ({ layer, openedBytes, correctionBytes, ...rest }: LayerCost, name: string): object => ({ [name]: layer, ...rest, bytes: { p0p1: openedBytes, dealer: correctionBytes } });
+  const row = ({ layer, openedBytes, correctionBytes, ...rest }: LayerCost, name: string): object => ({
+    [name]: layer,
+    ...rest,
+    bytes: { p0p1: openedBytes, dealer: correctionBytes },
+  });
   const { layers, kinds, ...rest } = total;
   return {
     model: folder.client.name,
@@ -58,22 +71,43 @@ function show(folder: CompiledFolder, params: Params, total: ProgramCost, machin
   print(`${out.bold(client.name)}, ${program.weights} weights${at && `, ${at}`}: one answer`);
   const head = ['rounds', 'P0-P1', 'dealer', 'mult-adds', 'here'];
   const align = ['left', 'right', 'right', 'right', 'right', 'right', 'right'] as const;
-  const cells = (l: LayerCost): string[] => [l.layer, `${l.rounds}`, bytesText(l.openedBytes), bytesText(l.correctionBytes), countText(l.partyMacs), secondsText(ofLayer(l, machine).here)];
+  const cells = (l: LayerCost): string[] => [
+    l.layer,
+    `${l.rounds}`,
+    bytesText(l.openedBytes),
+    bytesText(l.correctionBytes),
+    countText(l.partyMacs),
+    secondsText(ofLayer(l, machine).here),
+  ];
   const layers = columns([...align], ['layer', ...head]);
   for (const l of total.layers) layers.push(cells(l));
   const seconds = ofAll(total, machine);
-  const bold = [`total`, `${total.rounds}`, bytesText(total.bytes.p0p1), bytesText(total.bytes.dealer), countText(total.partyMacs), secondsText(seconds.here)];
+  const bold = [
+    `total`,
+    `${total.rounds}`,
+    bytesText(total.bytes.p0p1),
+    bytesText(total.bytes.dealer),
+    countText(total.partyMacs),
+    secondsText(seconds.here),
+  ];
   layers.push(bold.map((c) => out.bold(c)));
   print(drawn(layers));
   print();
   const kinds = columns([...align], ['gate', ...head, 'how many']);
-  for (const k of [...total.kinds].sort((a, b) => b.openedBytes + b.correctionBytes - a.openedBytes - a.correctionBytes)) kinds.push([...cells(k), `${k.gates}`]);
+  for (const k of [...total.kinds].sort((a, b) => b.openedBytes + b.correctionBytes - a.openedBytes - a.correctionBytes))
+    kinds.push([...cells(k), `${k.gates}`]);
   print(drawn(kinds));
   print();
   const tight = folder.record()?.tightest[0];
   print(`  client  ${bytesText(total.bytes.client)} to and from both parties`);
   print(`  dealer  ${countText(total.dealerMacs)} multiply-adds`);
   if (tight) print(`  tightest bound  ${percent(tight.used)} of the ring, ${tight.tensor}`);
-  print(`  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), ${networks.map((n) => `${out.bold(secondsText(seconds[n.name as 'LAN' | 'WAN']))} over a ${n.name} of ${1000 * n.rtt} ms and ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`).join(', ')}`);
-  say(out.dim('layers that run side by side share rounds, so theirs add up to more than the total; rounds and bytes are exact, seconds are estimates'));
+  print(
+    `  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), ${networks.map((n) => `${out.bold(secondsText(seconds[n.name as 'LAN' | 'WAN']))} over a ${n.name} of ${1000 * n.rtt} ms and ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`).join(', ')}`,
+  );
+  say(
+    out.dim(
+      'layers that run side by side share rounds, so theirs add up to more than the total; rounds and bytes are exact, seconds are estimates',
+    ),
+  );
 }

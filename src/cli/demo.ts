@@ -2,7 +2,7 @@
 import type { Client } from '../folder/index.ts';
 import type { ImageSpec } from '../tasks/pixels.ts';
 import { bar, draw, wantsColor } from '../tasks/show.ts';
-import { compiledOf } from './build.ts';
+import { compiledOf } from './compiled.ts';
 import type { Given } from './inputs.ts';
 import { acceptable, type Run, runOne, startHere } from './run.ts';
 import { fashionImages, type LabelledImage } from './samples.ts';
@@ -37,7 +37,8 @@ export async function demoCommand(options: { threads?: number; timeout?: number 
 }
 
 /** The first of each class, in the order of the classes. */
-const oneOfEach = (all: readonly LabelledImage[]): LabelledImage[] => [...new Map([...all].reverse().map((i) => [i.label, i])).values()].sort((a, b) => a.label - b.label);
+const oneOfEach = (all: readonly LabelledImage[]): LabelledImage[] =>
+  [...new Map([...all].reverse().map((i) => [i.label, i])).values()].sort((a, b) => a.label - b.label);
 
 /** Bits a byte carries: 8 for noise, less for anything with a pattern. */
 export function entropy(bytes: Uint8Array): number {
@@ -46,7 +47,8 @@ export function entropy(bytes: Uint8Array): number {
   return counts.reduce((h, n) => (n === 0 ? h : h - (n / bytes.length) * Math.log2(n / bytes.length)), 0);
 }
 
-const picture = (bytes: Uint8Array): string[] => draw({ width: side, height: side, channels: 1, data: bytes }, { columns: side }).split('\n');
+const picture = (bytes: Uint8Array): string[] =>
+  draw({ width: side, height: side, channels: 1, data: bytes }, { columns: side }).split('\n');
 
 /** The picture, beside it as many bytes of what party 0 received, and the answer. */
 function panel(client: Client, image: LabelledImage, { answer, stats, check }: Run, i: number): string {
@@ -82,9 +84,15 @@ function summarise(client: Client, images: readonly LabelledImage[], runs: reado
   const right = runs.filter((r, i) => r.answer.classes?.[0].label === client.labels[images[i].label]).length;
   const same = runs.filter((r) => r.check?.same_label).length;
   const seconds = runs.map((r) => r.stats.seconds).sort((a, b) => a - b);
-  print(`${out.bold(`${same} of ${runs.length}`)} answers are the plaintext model's, ${right} are right. Median ${secondsText(seconds[seconds.length >> 1])}; three processes set up in ${secondsText(setup)}.`);
+  print(
+    `${out.bold(`${same} of ${runs.length}`)} answers are the plaintext model's, ${right} are right. Median ${secondsText(seconds[seconds.length >> 1])}; three processes set up in ${secondsText(setup)}.`,
+  );
   print(`Largest difference of a logit or probability: ${Math.max(...runs.map((r) => r.check?.max_abs ?? 0)).toFixed(4)}.`);
-  print(out.dim('What P0 received falls short of 8 bits a byte by the zeros that fill its messages up to whole blocks, the same for every picture.\n'));
+  print(
+    out.dim(
+      'What P0 received falls short of 8 bits a byte by the zeros that fill its messages up to whole blocks, the same for every picture.\n',
+    ),
+  );
   print('Next:');
   const next: [string, string][] = [
     ['subrosa run fashion-vit PICTURE --check', 'a picture of your own'],

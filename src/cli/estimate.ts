@@ -77,7 +77,8 @@ type Counts = Pick<ProgramCost, 'rounds' | 'partyMacs' | 'dealerMacs'> & { reado
 export function estimate(c: Counts, m: Machine): Estimate {
   const party = c.partyMacs / m.macs + (perCorrection.party * c.correction + perOpened.party * c.opened) / m.prg + perRound * c.rounds;
   const dealer = c.dealerMacs / m.macs + (perCorrection.dealer * c.correction + perOpened.dealer * c.opened) / m.prg;
-  const over = ({ rtt, bandwidth }: Network): number => Math.max(party + (8 * c.opened) / 2 / bandwidth, dealer, (8 * (c.opened / 2 + c.correction)) / bandwidth) + (c.rounds * rtt) / 2;
+  const over = ({ rtt, bandwidth }: Network): number =>
+    Math.max(party + (8 * c.opened) / 2 / bandwidth, dealer, (8 * (c.opened / 2 + c.correction)) / bandwidth) + (c.rounds * rtt) / 2;
   const [lan, wan] = networks.map(over);
   return { here: m.cores >= 3 ? Math.max(party, dealer) : (2 * party + dealer) / m.cores, LAN: lan, WAN: wan };
 }

@@ -8,13 +8,15 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { ModelError } from '../graph/graph.ts';
 import { err, oneLine, quietPipes, UsageError } from './terminal.ts';
 
-export const version = (): string => (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+export const version = (): string =>
+  (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 const whole =
   (least: number, most: number) =>
   (text: string): number => {
     const n = Number(text);
-    if (!/^\d+$/.test(text.trim()) || n < least || n > most) throw new InvalidArgumentError(`a whole number from ${least} to ${most} is expected.`);
+    if (!/^\d+$/.test(text.trim()) || n < least || n > most)
+      throw new InvalidArgumentError(`a whole number from ${least} to ${most} is expected.`);
     return n;
   };
 const seconds = (text: string): number => {
@@ -29,8 +31,14 @@ MODEL is an .onnx file, a folder with config.json and safetensors, a folder that
 'subrosa compile' wrote, a name that was pulled ('subrosa pull minilm'), or
 'fashion-vit', which comes with this program.`;
 
-const weightsOption = (): Option => new Option('--weights <kind>', 'public: both parties hold them; private: neither can read them').choices(['public', 'private']).default('public');
-const tokensOption = (): Option => new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, or what the model takes)').argParser(whole(1, 1 << 20));
+const weightsOption = (): Option =>
+  new Option('--weights <kind>', 'public: both parties hold them; private: neither can read them')
+    .choices(['public', 'private'])
+    .default('public');
+const tokensOption = (): Option =>
+  new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, or what the model takes)').argParser(
+    whole(1, 1 << 20),
+  );
 const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
 const timeoutOption = (): Option => new Option('--timeout <seconds>', 'how long a silent party is waited for').argParser(seconds);
 
@@ -72,7 +80,10 @@ Every command: subrosa COMMAND --help`,
     .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
     .option('--force', 'replace a compiled folder that is there')
     .option('--json', 'one JSON object on stdout')
-    .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa compile fashion-vit -o out\n  $ subrosa compile minilm --weights private --max-tokens 64 -o minilm-private\n  $ subrosa compile vit.onnx -o out --calibrate photos/`)
+    .addHelpText(
+      'after',
+      `${modelHelp}\n\nExamples:\n  $ subrosa compile fashion-vit -o out\n  $ subrosa compile minilm --weights private --max-tokens 64 -o minilm-private\n  $ subrosa compile vit.onnx -o out --calibrate photos/`,
+    )
     .action(async (model, options) => (await import('./compile.ts')).compileCommand(model, options));
   program
     .command('run')
@@ -87,7 +98,10 @@ Every command: subrosa COMMAND --help`,
     .addOption(timeoutOption())
     .addOption(weightsOption())
     .addOption(tokensOption())
-    .addHelpText('after', `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`)
+    .addHelpText(
+      'after',
+      `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`,
+    )
     .action(async (model, inputs, options, command) => (await import('./run.ts')).runCommand(model, inputs, options, command));
   program
     .command('cost')
@@ -108,7 +122,10 @@ Every command: subrosa COMMAND --help`,
     .option('--json', 'one JSON object on stdout, with every gate')
     .addOption(weightsOption())
     .addOption(tokensOption())
-    .addHelpText('after', `${modelHelp}\nShares are added up here, where the input is known anyway; no party that runs\ncan be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`)
+    .addHelpText(
+      'after',
+      `${modelHelp}\nShares are added up here, where the input is known anyway; no party that runs\ncan be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`,
+    )
     .action(async (model, inputs, options, command) => (await import('./inspect.ts')).inspectCommand(model, inputs, options, command));
   program
     .command('demo')
@@ -127,8 +144,14 @@ function withManners(program: Command): Command {
     const help = c === program ? 'subrosa --help' : `subrosa ${c.name()} --help`;
     c.configureOutput({
       outputError: (text, write) => {
-        const lines = text.replace(/^error: /, '').replace(' is invalid. ', ' is invalid: ').trim().split('\n');
-        write([`${err.red('subrosa:')} ${lines[0]}`, ...lines.slice(1).map((l) => `  ${l}`), `  ${err.dim(`see: ${help}`)}`, ''].join('\n'));
+        const lines = text
+          .replace(/^error: /, '')
+          .replace(' is invalid. ', ' is invalid: ')
+          .trim()
+          .split('\n');
+        write(
+          [`${err.red('subrosa:')} ${lines[0]}`, ...lines.slice(1).map((l) => `  ${l}`), `  ${err.dim(`see: ${help}`)}`, ''].join('\n'),
+        );
       },
     });
   }
@@ -159,7 +182,8 @@ export function report(e: unknown): number {
   process.stderr.write(`${err.red('subrosa:')} ${oneLine(lines[0], 2000)}\n`);
   for (const line of lines.slice(1)) process.stderr.write(`  ${line.trimEnd()}\n`);
   const wrong = error instanceof UsageError || error instanceof ModelError || error.name === 'InputError';
-  const hints = error instanceof UsageError ? error.hints : wrong || process.env.SUBROSA_DEBUG ? [] : ['SUBROSA_DEBUG=1 shows where this happened'];
+  const hints =
+    error instanceof UsageError ? error.hints : wrong || process.env.SUBROSA_DEBUG ? [] : ['SUBROSA_DEBUG=1 shows where this happened'];
   for (const hint of hints) process.stderr.write(`  ${err.dim(hint)}\n`);
   if (process.env.SUBROSA_DEBUG) process.stderr.write(`${error.stack}\n`);
   return wrong ? 2 : 1;

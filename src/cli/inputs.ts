@@ -1,14 +1,13 @@
 /** What a person gives, as inputs of the program: files and texts through the client's own graph. */
 import { existsSync, readFileSync } from 'node:fs';
 import type { Client } from '../folder/index.ts';
-import { type Graph, type Tensor } from '../graph/graph.ts';
+import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { readNpy } from '../import/npy.ts';
 import type { Program } from '../program/program.ts';
+import { type Encoded, type TextTokenizer, textInputs } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
-import { type Encoded, textInputs, type TextTokenizer } from '../tasks/text.ts';
-import { fit, isImageFile, jsonTensors, readFileOf, tensorsFrom } from './files.ts';
-import { pick } from './samples.ts';
+import { isImageFile, jsonTensors, pick, readFileOf, shaped, tensorsFrom } from './files.ts';
 import { oneLine, say, UsageError } from './terminal.ts';
 
 export interface Given {
@@ -22,7 +21,12 @@ export interface Given {
 export const isText = (client: Client): boolean => client.tokenizer && client.before.inputs.some((i) => i.name === 'input_ids');
 
 /** One entry per answer. `named`: NAME=FILE options, which make up one input together. */
-export async function readInputs(client: Client, program: Program, given: readonly string[], named: readonly string[] = []): Promise<Given[]> {
+export async function readInputs(
+  client: Client,
+  program: Program,
+  given: readonly string[],
+  named: readonly string[] = [],
+): Promise<Given[]> {
   if (named.length > 0) {
     if (given.length > 0) throw new UsageError(`--input and '${oneLine(given[0])}' together: give one or the other`);
     return [namedInputs(client, program, named)];
@@ -43,12 +47,16 @@ const expected = (client: Client): string =>
 
 async function oneInput(client: Client, what: string): Promise<Given[]> {
   const title = oneLine(what);
-  const through = (t: Record<string, Tensor>, i: number, all: readonly unknown[]): Given => ({ title: all.length > 1 ? `${title} (${i})` : title, inputs: interpret(client.before, t) });
+  const through = (t: Record<string, Tensor>, i: number, all: readonly unknown[]): Given => ({
+    title: all.length > 1 ? `${title} (${i})` : title,
+    inputs: interpret(client.before, t),
+  });
   if (isText(client) && !(/\.npy$/.test(what) && existsSync(what))) return [textInput(client, textOf(what))];
   if (/\.(npy|json)$/.test(what)) return tensorsFrom(what, client.before).map(through);
   if (/^\s*[[{]/.test(what)) return [jsonTensors(what, client.before, 'input')].map(through);
   if (!existsSync(what)) throw new UsageError(`${title}: no such file`, expected(client));
-  if (!client.image) throw new UsageError(`${title}: ${client.name} takes no ${isImageFile(what) ? 'images' : 'files of this kind'}`, expected(client));
+  if (!client.image)
+    throw new UsageError(`${title}: ${client.name} takes no ${isImageFile(what) ? 'images' : 'files of this kind'}`, expected(client));
   readFileOf(what);
   const { readImage } = await import('../tasks/image.ts');
   return [{ [client.before.inputs[0].name]: await readImage(what, client.image) }].map(through);
@@ -75,12 +83,19 @@ function textInput(client: Client, text: string, pair?: string): Given {
   } catch (e) {
     throw e instanceof RangeError ? new UsageError(e.message) : e;
   }
-  if (encoded.cut > 0) say(`'${title}': the last ${encoded.cut} tokens do not fit ${client.maxTokens} and were left out; compile with a larger --max-tokens to keep them`);
+  if (encoded.cut > 0)
+    say(
+      `'${title}': the last ${encoded.cut} tokens do not fit ${client.maxTokens} and were left out; compile with a larger --max-tokens to keep them`,
+    );
   return { title, encoded, inputs: interpret(client.before, pick(textInputs(encoded, client.firstPosition), client.before)) };
 }
 
 function questions(client: Client, given: readonly string[]): Given[] {
-  if (given.length % 2 !== 0) throw new UsageError(`${client.name} answers questions: give pairs of question and context`, 'subrosa run MODEL "Who wrote it?" "It was written by …"');
+  if (given.length % 2 !== 0)
+    throw new UsageError(
+      `${client.name} answers questions: give pairs of question and context`,
+      'subrosa run MODEL "Who wrote it?" "It was written by …"',
+    );
   return Array.from({ length: given.length / 2 }, (_, i) => textInput(client, textOf(given[2 * i]), textOf(given[2 * i + 1])));
 }
 
@@ -97,8 +112,12 @@ function namedInputs(client: Client, program: Program, named: readonly string[])
     Object.fromEntries(
       [...files].map(([name, file]) => {
         const input = graph.inputs.find((i) => i.name === name);
-        if (!input) throw new UsageError(`--input ${name}: no input is called that`, `there are ${[...new Set([...client.before.inputs, ...program.inputs].map((i) => i.name))].join(', ')}`);
-        return [name, fit(readNpy(readFileOf(file), file), input, file)];
+        if (!input)
+          throw new UsageError(
+            `--input ${name}: no input is called that`,
+            `there are ${[...new Set([...client.before.inputs, ...program.inputs].map((i) => i.name))].join(', ')}`,
+          );
+        return [name, shaped(readNpy(readFileOf(file), file), input, file)];
       }),
     );
   const title = [...files.values()].join(', ');
@@ -106,6 +125,8 @@ function namedInputs(client: Client, program: Program, named: readonly string[])
   if (!own) return { title, inputs: read({ inputs: program.inputs.map((i) => ({ name: i.name, dtype: 'f32', shape: i.shape })) }) };
   const given = read(client.before);
   const ids = given.input_ids;
-  const filled = ids ? { ...textInputs({ ids: Array.from(ids.data), types: new Array<number>(ids.data.length).fill(0) }, client.firstPosition), ...given } : given;
+  const filled = ids
+    ? { ...textInputs({ ids: Array.from(ids.data), types: new Array<number>(ids.data.length).fill(0) }, client.firstPosition), ...given }
+    : given;
   return { title, inputs: interpret(client.before, pick(filled, client.before)) };
 }

@@ -4,19 +4,19 @@
  * Only here can it be done: a party's wire protocol has no message that reveals a share. Times are of party 0 alone, without the network.
  */
 import { type CompiledFolder, weightSource } from '../folder/index.ts';
+import type { BoundTensor } from '../gates/gate.ts';
 import { fastProducts } from '../graph/fast.ts';
 import type { Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
-import type { BoundTensor } from '../gates/gate.ts';
 import type { Binding } from '../program/bind.ts';
 import { cost, type LayerCost } from '../program/cost.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { wasmKernels } from '../ring/kernels/wasm.ts';
 import { LocalCluster } from '../runtime/local.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
-import { type BuildOptions, compiledOf } from './build.ts';
-import { atText } from './compile.ts';
+import { type BuildOptions, compiledOf } from './compiled.ts';
 import { type Given, readInputs } from './inputs.ts';
+import { atText } from './params.ts';
 import { acceptable } from './run.ts';
 import { columns, drawn } from './table.ts';
 import { bytesText, out, percent, print, progress, say, secondsText, UsageError } from './terminal.ts';
@@ -69,14 +69,29 @@ interface LayerReport {
   readonly relative?: number;
 }
 
-export async function inspectCommand(model: string, inputs: readonly string[], options: Options, command?: { getOptionValueSource(name: string): string | undefined }): Promise<void> {
+export async function inspectCommand(
+  model: string,
+  inputs: readonly string[],
+  options: Options,
+  command?: { getOptionValueSource(name: string): string | undefined },
+): Promise<void> {
   const folder = await compiledOf(model, { ...options, given: command?.getOptionValueSource('weights') === 'cli' });
   const all = await readInputs(folder.client, folder.program, inputs, options.input);
   if (all.length > 1) throw new UsageError(`inspect takes one input, got ${all.length}`);
   const gates = inspect(folder, all[0]);
   const layers = byLayer(gates, cost(folder.program, acceptable(folder, all[0])).layers);
   const worst = layers.filter((l) => l.relative !== undefined).sort((a, b) => (b.relative as number) - (a.relative as number))[0];
-  if (options.json) return print(JSON.stringify({ model: folder.client.name, input: all[0].title, worst: worst && { layer: worst.layer, tensor: worst.tensor, relative: worst.relative }, past_bound: layers.filter((l) => l.past_bound).map((l) => l.layer), layers, gates }));
+  if (options.json)
+    return print(
+      JSON.stringify({
+        model: folder.client.name,
+        input: all[0].title,
+        worst: worst && { layer: worst.layer, tensor: worst.tensor, relative: worst.relative },
+        past_bound: layers.filter((l) => l.past_bound).map((l) => l.layer),
+        layers,
+        gates,
+      }),
+    );
   show(folder, all[0], layers, worst);
 }
 
@@ -91,14 +106,19 @@ export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
   const cluster = new LocalCluster({ p0: load('p0'), p1: load('p1'), dealer: load('dealer') });
   const { binding } = cluster.prepare(params).p0;
   const times = new PhaseTimes(binding);
-  const words = Object.fromEntries(program.inputs.map((i) => [i.name, Float64Array.from(given.inputs[i.name].data, (v) => Math.round(v * i.scale))]));
+  const words = Object.fromEntries(
+    program.inputs.map((i) => [i.name, Float64Array.from(given.inputs[i.name].data, (v) => Math.round(v * i.scale))]),
+  );
   const line = progress(`inspecting ${folder.client.name}`);
   const seen = new Map<number, Seen[]>();
   cluster.run(params, words, {
     profiles: { p0: times, p1: new Map(), dealer: new Map() },
     onGate(gate, reveal) {
       const { node } = binding.gates[gate];
-      seen.set(gate, node.outs.map((t) => look(t, reveal(t.id), node.gate === 'reveal', t.label === undefined ? undefined : plain.get(t.label))));
+      seen.set(
+        gate,
+        node.outs.map((t) => look(t, reveal(t.id), node.gate === 'reveal', t.label === undefined ? undefined : plain.get(t.label))),
+      );
       line.update(`gate ${seen.size} of ${program.gates.length}`);
     },
   });
@@ -146,7 +166,16 @@ function look(t: BoundTensor, words: Float64Array, revealed: boolean, plain: Ten
       power += plain.data[i] * plain.data[i];
     }
   }
-  const common = { label: t.label, shape: t.shape, kind: t.kind, bits: t.bits, max, bound: t.bound, used: most / allowed, past_bound: max > t.bound || most > allowed };
+  const common = {
+    label: t.label,
+    shape: t.shape,
+    kind: t.kind,
+    bits: t.bits,
+    max,
+    bound: t.bound,
+    used: most / allowed,
+    past_bound: max > t.bound || most > allowed,
+  };
   if (!plain || plain.data.length !== words.length) return common;
   const rms = Math.sqrt(squares / Math.max(1, words.length));
   return { ...common, max_error: worst, rms_error: rms, relative: power > 0 ? Math.sqrt(squares / power) : rms };
@@ -177,16 +206,35 @@ const small = (v: number | undefined): string => (v === undefined ? '' : v.toExp
 function show(folder: CompiledFolder, given: Given, layers: readonly LayerReport[], worst: LayerReport | undefined): void {
   const { program } = folder;
   const params = acceptable(folder, given);
-  print(`${out.bold(folder.client.name)}, ${program.weights} weights, ${given.title}${Object.keys(params).length > 0 ? `, ${atText(params)}` : ''}: private against plaintext`);
-  const table = columns(['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right'], ['layer', 'max error', 'rms error', 'relative', 'of range', 'rounds', 'bytes', 'time']);
+  print(
+    `${out.bold(folder.client.name)}, ${program.weights} weights, ${given.title}${Object.keys(params).length > 0 ? `, ${atText(params)}` : ''}: private against plaintext`,
+  );
+  const table = columns(
+    ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right'],
+    ['layer', 'max error', 'rms error', 'relative', 'of range', 'rounds', 'bytes', 'time'],
+  );
   for (const l of layers) {
     const paint = l.past_bound ? out.red : l === worst ? out.yellow : (s: string): string => s;
-    table.push([l.layer, small(l.max_error), small(l.rms_error), l.relative === undefined ? '' : percent(l.relative, 2), percent(l.used, 0), `${l.rounds}`, bytesText(l.bytes), secondsText(l.seconds)].map(paint));
+    table.push(
+      [
+        l.layer,
+        small(l.max_error),
+        small(l.rms_error),
+        l.relative === undefined ? '' : percent(l.relative, 2),
+        percent(l.used, 0),
+        `${l.rounds}`,
+        bytesText(l.bytes),
+        secondsText(l.seconds),
+      ].map(paint),
+    );
   }
   print(drawn(table));
   if (worst) print(`worst layer: ${worst.layer}, rms error ${percent(worst.relative as number, 2)} of ${worst.tensor}`);
   const past = layers.filter((l) => l.past_bound);
   if (past.length === 0) print('every tensor stayed within its bound');
-  else print(out.red(`past its bound: ${past.map((l) => l.layer).join(', ')}; calibrate on inputs like this one (subrosa compile --calibrate)`));
+  else
+    print(
+      out.red(`past its bound: ${past.map((l) => l.layer).join(', ')}; calibrate on inputs like this one (subrosa compile --calibrate)`),
+    );
   say(out.dim('layers that run side by side share rounds. bytes: opened both ways and from the dealer. time: one party, one thread'));
 }

@@ -20,6 +20,7 @@ export type Located =
   /** `dirs`: where files that describe the model may lie. */
   | { readonly kind: 'onnx'; readonly file: string; readonly name: string; readonly dirs: readonly string[] }
   | { readonly kind: 'folder'; readonly dir: string; readonly name: string };
+export type Uncompiled = Exclude<Located, { kind: 'compiled' }>;
 
 export function locate(what: string): Located {
   if (existsSync(what)) return statSync(what).isDirectory() ? folder(what) : file(what);
@@ -29,7 +30,8 @@ export function locate(what: string): Located {
     if (existsSync(pulledFolder(short))) return folder(pulledFolder(short));
     if (isCompiled(compiledFolder(short))) return folder(compiledFolder(short));
   }
-  if (Object.hasOwn(KNOWN, what)) throw new UsageError(`the model ${what} is not here yet`, `subrosa pull ${what}     (${KNOWN[what].about})`);
+  if (Object.hasOwn(KNOWN, what))
+    throw new UsageError(`the model ${what} is not here yet`, `subrosa pull ${what}     (${KNOWN[what].about})`);
   throw new UsageError(
     `no model '${what}': no such file or folder, and no name that is known or was pulled`,
     `known names: ${[...shippedModels, ...Object.keys(KNOWN)].join(', ')}`,
@@ -41,7 +43,10 @@ function file(path: string): Located {
   if (path.endsWith('.onnx')) return onnx(path);
   if (basename(path) === 'program.json') return folder(dirname(path));
   if (path.endsWith('.safetensors')) throw new UsageError(`${path} holds weights only: give the folder that has its config.json too`);
-  throw new UsageError(`${path} is not a model this program reads`, 'an .onnx file, or a folder with config.json and safetensors, is expected');
+  throw new UsageError(
+    `${path} is not a model this program reads`,
+    'an .onnx file, or a folder with config.json and safetensors, is expected',
+  );
 }
 
 function onnx(path: string): Located {

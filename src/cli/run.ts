@@ -1,7 +1,7 @@
 /** subrosa run: two parties and a dealer as processes of their own, this process the client. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CompiledFolder } from '../folder/index.ts';
+import type { CompiledFolder } from '../folder/index.ts';
 import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
@@ -11,7 +11,7 @@ import type { Params } from '../program/program.ts';
 import { encodeWords, paramsOf } from '../session/client.ts';
 import { type Cluster, type RunStats, startCluster } from '../session/cluster.ts';
 import { type Answer, answerLines, answerOf, asTensor, type Check, compare, outputsJson, similarities } from './answer.ts';
-import { type BuildOptions, compiledOf } from './build.ts';
+import { type BuildOptions, compiledOf } from './compiled.ts';
 import { type Given, readInputs } from './inputs.ts';
 import { bytesText, oneLine, out, plural, print, progress, say, secondsText, UsageError } from './terminal.ts';
 
@@ -33,7 +33,12 @@ export interface Run {
   readonly check?: Check;
 }
 
-export async function runCommand(model: string, inputs: readonly string[], options: Options, command?: { getOptionValueSource(name: string): string | undefined }): Promise<void> {
+export async function runCommand(
+  model: string,
+  inputs: readonly string[],
+  options: Options,
+  command?: { getOptionValueSource(name: string): string | undefined },
+): Promise<void> {
   const folder = await compiledOf(model, { ...options, given: command?.getOptionValueSource('weights') === 'cli' });
   const given = await readInputs(folder.client, folder.program, inputs, options.input);
   const params = given.map((g) => acceptable(folder, g));
@@ -65,12 +70,20 @@ export function acceptable(folder: CompiledFolder, { inputs }: Given): Params {
 }
 
 /** The cluster; Ctrl-C ends its processes. */
-export async function startHere(folder: CompiledFolder, options: { threads?: number; timeout?: number; keepReceived?: boolean }): Promise<Cluster> {
+export async function startHere(
+  folder: CompiledFolder,
+  options: { threads?: number; timeout?: number; keepReceived?: boolean },
+): Promise<Cluster> {
   const line = progress('starting');
   const stop = (signal: NodeJS.Signals): void => process.exit(signal === 'SIGINT' ? 130 : 143);
   process.on('SIGINT', stop).on('SIGTERM', stop);
   try {
-    const cluster = await startCluster(folder.dir, { threads: options.threads, timeoutSeconds: options.timeout, keepReceived: options.keepReceived, onProgress: (text) => line.update(text) });
+    const cluster = await startCluster(folder.dir, {
+      threads: options.threads,
+      timeoutSeconds: options.timeout,
+      keepReceived: options.keepReceived,
+      onProgress: (text) => line.update(text),
+    });
     return {
       ...cluster,
       async close() {
@@ -84,7 +97,13 @@ export async function startHere(folder: CompiledFolder, options: { threads?: num
 }
 
 /** One private answer. `warm`: these shapes are new to the processes, so a run that is not counted goes first. */
-export async function runOne(folder: CompiledFolder, cluster: Cluster, given: Given, params: Params, { warm, plain }: { warm: boolean; plain?: Graph }): Promise<Run> {
+export async function runOne(
+  folder: CompiledFolder,
+  cluster: Cluster,
+  given: Given,
+  params: Params,
+  { warm, plain }: { warm: boolean; plain?: Graph },
+): Promise<Run> {
   const { client, program } = folder;
   const line = progress(`running ${given.title}`);
   const tick = setInterval(() => line.update('the parties compute'), 500);
@@ -94,7 +113,9 @@ export async function runOne(folder: CompiledFolder, cluster: Cluster, given: Gi
     // A second run of the same shapes costs as much again; long ones are long mostly by computing, and are not repeated.
     if (warm && first < longRun) done = await cluster.run(given.inputs);
     const shapes = bind(program, params).tensors;
-    const results = Object.fromEntries(program.outputs.map((o): [string, Tensor] => [o.name, asTensor({ shape: shapes[o.tensor].shape, data: done.outputs[o.name].data })]));
+    const results = Object.fromEntries(
+      program.outputs.map((o): [string, Tensor] => [o.name, asTensor({ shape: shapes[o.tensor].shape, data: done.outputs[o.name].data })]),
+    );
     const answer = answerOf(client, results, given);
     if (plain) fastProducts();
     const check = plain && compare(answer, answerOf(client, interpret(plain, given.inputs), given));
@@ -119,7 +140,8 @@ function writeOutputs(dir: string, runs: readonly Run[]): void {
   runs.forEach((run, i) => {
     const to = runs.length === 1 ? dir : join(dir, `${i}`);
     mkdirSync(to, { recursive: true });
-    for (const [name, t] of Object.entries(run.answer.outputs)) writeFileSync(join(to, `${name.replace(/[^\w.-]+/g, '_').replace(/^\.+/, '_')}.npy`), writeNpy(t));
+    for (const [name, t] of Object.entries(run.answer.outputs))
+      writeFileSync(join(to, `${name.replace(/[^\w.-]+/g, '_').replace(/^\.+/, '_')}.npy`), writeNpy(t));
   });
   say(`outputs in ${dir}`);
 }
@@ -139,7 +161,13 @@ function json(runs: readonly Run[], setup: number, peak: Record<string, number>,
     ...(check ? { check } : {}),
   }));
   const { input: _, ...head } = entries[0];
-  return { ...head, setup_seconds: setup, peak_rss: peak, ...(runs.length > 1 ? { runs: entries } : {}), ...(alike ? { similarities: alike } : {}) };
+  return {
+    ...head,
+    setup_seconds: setup,
+    peak_rss: peak,
+    ...(runs.length > 1 ? { runs: entries } : {}),
+    ...(alike ? { similarities: alike } : {}),
+  };
 }
 
 export const statsText = ({ seconds, rounds, bytes }: RunStats): string =>
@@ -150,14 +178,16 @@ export const checkText = (c: Check): string =>
 
 function show(folder: CompiledFolder, runs: readonly Run[], setup: number, alike: number[][] | undefined): void {
   for (const run of runs) {
-    if (runs.length > 1 || run.given.encoded) print(`${run.given.title}${run.given.encoded ? out.dim(`  ${plural(run.given.encoded.ids.length, 'token')}`) : ''}`);
+    if (runs.length > 1 || run.given.encoded)
+      print(`${run.given.title}${run.given.encoded ? out.dim(`  ${plural(run.given.encoded.ids.length, 'token')}`) : ''}`);
     for (const line of answerLines(folder.client, run.answer)) print(line);
     say(out.dim(`  ${statsText(run.stats)}`));
     if (run.check) say(`  ${run.check.same_label === false ? out.red(checkText(run.check)) : checkText(run.check)}`);
   }
   if (alike) {
     print('similarity');
-    alike.forEach((row, i) => print(`  ${row.map((v) => v.toFixed(3).padStart(6)).join(' ')}  ${oneLine(runs[i].given.title, 40)}`));
+    for (const [i, row] of alike.entries())
+      print(`  ${row.map((v) => v.toFixed(3).padStart(6)).join(' ')}  ${oneLine(runs[i].given.title, 40)}`);
   }
   say(out.dim(`set up in ${secondsText(setup)}`));
 }

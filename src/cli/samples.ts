@@ -1,12 +1,12 @@
 /** Sample inputs that ranges are measured on: the person's own, or what the project ships or makes for the task. */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { interpret } from '../graph/interpret.ts';
 import { type Graph, ModelError, sizeOf, type Tensor, tensor } from '../graph/graph.ts';
+import { interpret } from '../graph/interpret.ts';
 import { type ImageSpec, toTensor } from '../tasks/pixels.ts';
+import { type TextTokenizer, textInputs } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
-import { textInputs, type TextTokenizer } from '../tasks/text.ts';
-import { isImageFile, readFileOf, tensorsFrom } from './files.ts';
+import { isImageFile, pick, readFileOf, tensorsFrom } from './files.ts';
 import { shipped } from './locate.ts';
 import type { Source } from './source.ts';
 import { madeImages, madeNormals } from './synthetic.ts';
@@ -30,7 +30,10 @@ export async function samplesFor(source: Source, maxTokens: number, files: reado
   if (source.tokenizerDir !== undefined && source.before.inputs.some((i) => i.name === 'input_ids')) return shippedTexts(source, maxTokens);
   if (image?.channels === 1 && image.width === 28 && image.height === 28) {
     const images = fashionImages('fashion-calibration.bin', image).slice(0, 256);
-    return { inputs: images.map(({ image: t }) => before(source, { [source.before.inputs[0].name]: t })), about: `${images.length} images of clothes that come with subrosa` };
+    return {
+      inputs: images.map(({ image: t }) => before(source, { [source.before.inputs[0].name]: t })),
+      about: `${images.length} images of clothes that come with subrosa`,
+    };
   }
   if (image) {
     const count = Math.max(21, Math.min(140, Math.floor(budget / multiplyAdds(source.graph))));
@@ -45,7 +48,10 @@ export async function samplesFor(source: Source, maxTokens: number, files: reado
         return [input.name, tensor(madeNormals(sizeOf(shape), 131 * i + k + 1), shape)];
       }),
     );
-  return { inputs: Array.from({ length: count }, (_, i) => before(source, normal(i))), about: `${count} inputs of standard normal noise, for want of knowing better` };
+  return {
+    inputs: Array.from({ length: count }, (_, i) => before(source, normal(i))),
+    about: `${count} inputs of standard normal noise, for want of knowing better`,
+  };
 }
 
 const before = (source: Source, given: Record<string, Tensor>): Record<string, Tensor> => interpret(source.before, given);
@@ -68,7 +74,8 @@ export interface LabelledImage {
 export function fashionImages(file: string, spec: ImageSpec): LabelledImage[] {
   const bytes = readFileOf(shipped(file));
   const n = bytes.length / 785;
-  if (!Number.isInteger(n)) throw new ModelError(`${shipped(file)}: ${bytes.length} bytes are no whole number of images; install subrosa again`);
+  if (!Number.isInteger(n))
+    throw new ModelError(`${shipped(file)}: ${bytes.length} bytes are no whole number of images; install subrosa again`);
   return Array.from({ length: n }, (_, i) => {
     const pixels = bytes.subarray(n + 784 * i, n + 784 * (i + 1));
     return { label: bytes[i], pixels, image: toTensor({ width: 28, height: 28, channels: 1, data: pixels }, { ...spec, invert: false }) };
@@ -82,7 +89,12 @@ function shippedTexts(source: Source, maxTokens: number): Samples {
   return { inputs, about: `${plural(inputs.length, 'text')} (${countText(tokens)} tokens) that come with subrosa` };
 }
 
-function encodeAll(source: Source, maxTokens: number, texts: readonly string[], enough = Number.POSITIVE_INFINITY): { inputs: Record<string, Tensor>[]; tokens: number } {
+function encodeAll(
+  source: Source,
+  maxTokens: number,
+  texts: readonly string[],
+  enough = Number.POSITIVE_INFINITY,
+): { inputs: Record<string, Tensor>[]; tokens: number } {
   const tokenizer: TextTokenizer = loadTokenizer(source.tokenizerDir as string);
   const inputs: Record<string, Tensor>[] = [];
   let tokens = 0;
@@ -95,12 +107,12 @@ function encodeAll(source: Source, maxTokens: number, texts: readonly string[], 
   return { inputs, tokens };
 }
 
-/** Only what the graph has inputs for. */
-export const pick = (given: Record<string, Tensor>, graph: Graph): Record<string, Tensor> => Object.fromEntries(graph.inputs.flatMap((i) => (given[i.name] ? [[i.name, given[i.name]]] : [])));
-
 /** .txt: a text a line; .jsonl: a JSON string, or an object with `text`, a line. */
 export function readTexts(path: string): string[] {
-  const lines = new TextDecoder().decode(readFileOf(path)).split('\n').filter((l) => l.trim() !== '');
+  const lines = new TextDecoder()
+    .decode(readFileOf(path))
+    .split('\n')
+    .filter((l) => l.trim() !== '');
   if (!path.endsWith('.jsonl')) return lines;
   return lines.map((line, i) => {
     let value: unknown;
@@ -118,7 +130,12 @@ export function readTexts(path: string): string[] {
 async function ownSamples(source: Source, maxTokens: number, given: readonly string[]): Promise<Samples> {
   const files = given.flatMap((path) => {
     if (!existsSync(path)) throw new UsageError(`${path}: no such file to calibrate on`);
-    return statSync(path).isDirectory() ? readdirSync(path).sort().map((f) => join(path, f)).filter((f) => statSync(f).isFile()) : [path];
+    return statSync(path).isDirectory()
+      ? readdirSync(path)
+          .sort()
+          .map((f) => join(path, f))
+          .filter((f) => statSync(f).isFile())
+      : [path];
   });
   const inputs: Record<string, Tensor>[] = [];
   for (const file of files) {
@@ -130,7 +147,11 @@ async function ownSamples(source: Source, maxTokens: number, given: readonly str
       const { readImage } = await import('../tasks/image.ts');
       inputs.push(before(source, { [source.before.inputs[0].name]: await readImage(file, source.info.image) }));
     } else if (/\.(npy|json)$/.test(file)) inputs.push(...tensorsFrom(file, source.before).map((t) => before(source, t)));
-    else throw new UsageError(`${file}: cannot calibrate on this kind of file`, 'images, .npy, .json, .txt (a text a line) and .jsonl are read');
+    else
+      throw new UsageError(
+        `${file}: cannot calibrate on this kind of file`,
+        'images, .npy, .json, .txt (a text a line) and .jsonl are read',
+      );
   }
   if (inputs.length === 0) throw new UsageError(`${given.join(', ')}: nothing to calibrate on`);
   return { inputs, about: `${plural(inputs.length, 'sample')} from ${files.length === 1 ? basename(files[0]) : `${files.length} files`}` };

@@ -1,5 +1,5 @@
 /** A model as it is before compiling: the private graph, the client's two, and what the client must know. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { ClientInfo } from '../folder/index.ts';
@@ -9,7 +9,7 @@ import { importPretrained } from '../import/families/index.ts';
 import { readOnnx } from '../import/onnx/read.ts';
 import { loadImageSpec } from '../tasks/image.ts';
 import { plainSpec } from '../tasks/pixels.ts';
-import type { Located } from './locate.ts';
+import type { Uncompiled } from './locate.ts';
 
 export interface Source {
   readonly name: string;
@@ -21,21 +21,7 @@ export interface Source {
   readonly tokenizerDir?: string;
 }
 
-/** Every file the import may read: what a cached compile depends on. */
-export function sourceFiles(at: Exclude<Located, { kind: 'compiled' }>): string[] {
-  const described = /\.(json|onnx_data)$|^\d+_/;
-  const list = (dir: string): string[] =>
-    readdirSync(dir, { withFileTypes: true }).flatMap((e) => {
-      const path = join(dir, e.name);
-      if (e.isDirectory()) return /^\d+_/.test(e.name) ? list(path) : [];
-      return described.test(e.name) || e.name.endsWith('.safetensors') || dir.match(/[\\/]\d+_\w+$/) ? [path] : [];
-    });
-  if (at.kind === 'folder') return list(at.dir).sort();
-  const near = at.dirs.flatMap((dir) => ['config.json', 'preprocessor_config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.onnx_data'].map((f) => join(dir, f)));
-  return [at.file, at.file.replace(/\.onnx$/, '.json'), `${at.file}_data`, ...near].filter((f, i, all) => existsSync(f) && all.indexOf(f) === i);
-}
-
-export function readSource(at: Exclude<Located, { kind: 'compiled' }>): Source {
+export function readSource(at: Uncompiled): Source {
   return at.kind === 'folder' ? pretrained(at.dir, at.name) : fromOnnx(at);
 }
 
@@ -95,20 +81,34 @@ function fromOnnx(at: { file: string; name: string; dirs: readonly string[] }): 
   }
   const integer = graph.inputs.filter((i) => i.dtype !== 'f32');
   if (integer.length > 0)
-    throw new ModelError(`${at.file}: input ${integer.map((i) => `'${i.name}'`).join(', ')} holds token ids, which only safetensors models take: use the folder with config.json and model.safetensors`);
+    throw new ModelError(
+      `${at.file}: input ${integer.map((i) => `'${i.name}'`).join(', ')} holds token ids, which only safetensors models take: use the folder with config.json and model.safetensors`,
+    );
   const said = beside(at);
   const labels = said.labels ?? Object.values(said.id2label ?? {});
   const { private_, after } = splitSoftmax(graph);
   const shape = graph.inputs.length === 1 ? graph.inputs[0].shape : [];
-  const image = shape.length === 4 && shape[0] === 1 && (shape[1] === 1 || shape[1] === 3) ? (shape.slice(1) as [number, number, number]) : undefined;
+  const image =
+    shape.length === 4 && shape[0] === 1 && (shape[1] === 1 || shape[1] === 3) ? (shape.slice(1) as [number, number, number]) : undefined;
   const fixed = image?.every((d) => typeof d === 'number') ? image : undefined;
   const task = said.task ?? (fixed && labels.length > 0 ? 'image-classification' : 'tensors');
-  if (task !== 'tensors' && !fixed) throw new ModelError(`${at.file}: its input [${shape}] is no image of a fixed size, but it is described as ${task}`);
-  const spec = !fixed ? undefined : (at.dirs.map((d) => (existsSync(join(d, 'preprocessor_config.json')) ? loadImageSpec(d, fixed) : undefined)).find((s) => s !== undefined) ?? plainSpec(fixed));
+  if (task !== 'tensors' && !fixed)
+    throw new ModelError(`${at.file}: its input [${shape}] is no image of a fixed size, but it is described as ${task}`);
+  const spec = !fixed
+    ? undefined
+    : (at.dirs
+        .map((d) => (existsSync(join(d, 'preprocessor_config.json')) ? loadImageSpec(d, fixed) : undefined))
+        .find((s) => s !== undefined) ?? plainSpec(fixed));
   return {
     name: at.name,
     graph: private_,
-    before: { name: `${at.name} (client, before)`, inputs: graph.inputs, outputs: graph.inputs.map((i) => i.name), nodes: [], constants: new Map() },
+    before: {
+      name: `${at.name} (client, before)`,
+      inputs: graph.inputs,
+      outputs: graph.inputs.map((i) => i.name),
+      nodes: [],
+      constants: new Map(),
+    },
     after: task === 'image-classification' && after.nodes.length === 0 ? probabilities(after) : after,
     info: { name: at.name, task, family: 'onnx', labels, maxTokens: 0, firstPosition: 0, image: spec },
   };
@@ -116,7 +116,9 @@ function fromOnnx(at: { file: string; name: string; dirs: readonly string[] }): 
 
 /** A softmax at the very end goes to the client, who learns from logits what it learns from probabilities. */
 function splitSoftmax(graph: Graph): { private_: Graph; after: Graph } {
-  const last = graph.nodes.filter((n) => n.op === 'Softmax' && graph.outputs.includes(n.outputs[0]) && !graph.nodes.some((m) => m.inputs.includes(n.outputs[0])));
+  const last = graph.nodes.filter(
+    (n) => n.op === 'Softmax' && graph.outputs.includes(n.outputs[0]) && !graph.nodes.some((m) => m.inputs.includes(n.outputs[0])),
+  );
   const before = new Map(last.map((n) => [n.outputs[0], n.inputs[0]]));
   const outputs = [...new Set(graph.outputs.map((o) => before.get(o) ?? o))];
   return {

@@ -57,7 +57,13 @@ const painters: readonly Painter[] = [
   // Discs and boxes on a plain ground.
   (rnd, w, h) => {
     const ground = colours(rnd);
-    const shapes = Array.from({ length: 3 + Math.floor(rnd() * 8) }, () => ({ x: rnd() * w, y: rnd() * h, r: (0.05 + 0.3 * rnd()) * w, colour: colours(rnd), round: rnd() < 0.5 }));
+    const shapes = Array.from({ length: 3 + Math.floor(rnd() * 8) }, () => ({
+      x: rnd() * w,
+      y: rnd() * h,
+      r: (0.05 + 0.3 * rnd()) * w,
+      colour: colours(rnd),
+      round: rnd() < 0.5,
+    }));
     return (x, y, c) => {
       let v = ground[c];
       for (const s of shapes) {

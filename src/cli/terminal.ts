@@ -88,7 +88,12 @@ function units(n: number, names: readonly string[]): string {
 }
 export const bytesText = (n: number): string => units(n, ['B', 'kB', 'MB', 'GB', 'TB']);
 export const countText = (n: number): string => units(n, ['', 'k', 'M', 'G', 'T']);
-export const secondsText = (s: number): string => (s < 0.9995 ? `${(1000 * s).toPrecision(s < 0.0995 ? 2 : 3)} ms` : s < 120 ? `${s.toPrecision(3)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
+export const secondsText = (s: number): string =>
+  s < 0.9995
+    ? `${(1000 * s).toPrecision(s < 0.0995 ? 2 : 3)} ms`
+    : s < 120
+      ? `${s.toPrecision(3)} s`
+      : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 export const percent = (v: number, digits = 1): string => `${(100 * v).toFixed(digits)} %`;
 export const plural = (n: number, word: string): string => `${n} ${word}${n === 1 ? '' : 's'}`;
 

@@ -10,8 +10,14 @@ import { readGraphs, writeGraphs } from './graph.ts';
 const numbers = z.array(z.number());
 const Spec = z.strictObject({
   channels: z.union([z.literal(1), z.literal(3)]),
-  height: z.int().min(1).max(1 << 16),
-  width: z.int().min(1).max(1 << 16),
+  height: z
+    .int()
+    .min(1)
+    .max(1 << 16),
+  width: z
+    .int()
+    .min(1)
+    .max(1 << 16),
   fit: z.enum(['fill', 'crop', 'contain']),
   resize: z.union([z.number(), z.tuple([z.number(), z.number()])]).optional(),
   kernel: z.enum(['nearest', 'linear', 'cubic', 'lanczos3']),
@@ -21,7 +27,15 @@ const Spec = z.strictObject({
   invert: z.union([z.boolean(), z.literal('auto')]),
 });
 
-export const tasks = ['sentence-embedding', 'text-classification', 'token-classification', 'question-answering', 'image-classification', 'image-features', 'tensors'] as const;
+export const tasks = [
+  'sentence-embedding',
+  'text-classification',
+  'token-classification',
+  'question-answering',
+  'image-classification',
+  'image-features',
+  'tensors',
+] as const;
 
 const ClientFile = z.strictObject({
   format: z.literal('subrosa-client/1'),
@@ -54,7 +68,13 @@ export interface Client extends ClientInfo {
 /** Copied as they are. */
 const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'];
 
-export function writeClient(dir: string, program: string, info: Omit<ClientInfo, 'tokenizer'>, graphs: { before: Graph; after: Graph }, tokenizerDir?: string): void {
+export function writeClient(
+  dir: string,
+  program: string,
+  info: Omit<ClientInfo, 'tokenizer'>,
+  graphs: { before: Graph; after: Graph },
+  tokenizerDir?: string,
+): void {
   mkdirSync(dir);
   const tokenizer = tokenizerDir !== undefined && existsSync(join(tokenizerDir, tokenizerFiles[0]));
   if (tokenizer) for (const f of tokenizerFiles) if (existsSync(join(tokenizerDir, f))) copyFileSync(join(tokenizerDir, f), join(dir, f));
@@ -65,6 +85,9 @@ export function writeClient(dir: string, program: string, info: Omit<ClientInfo,
 export function readClient(dir: string, program: string): Client {
   const path = join(dir, 'client.json');
   const { format: _, program: own, ...info } = parseJson(readText(path), ClientFile, path);
-  if (own !== program) throw new ModelError(`${path} belongs to program ${own.slice(0, 16)}…, the folder holds ${program.slice(0, 16)}…: take all files from one compile`);
+  if (own !== program)
+    throw new ModelError(
+      `${path} belongs to program ${own.slice(0, 16)}…, the folder holds ${program.slice(0, 16)}…: take all files from one compile`,
+    );
   return { ...info, image: info.image as ImageSpec | undefined, ...readGraphs(dir, ['before', 'after'], 'client.safetensors'), dir };
 }

@@ -6,8 +6,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type AttrValue, type Graph, ModelError, type Tensor } from '../graph/graph.ts';
-import { openSafetensors } from '../import/safetensors-file.ts';
 import { type SafeTensors, type TensorData, toTensorData } from '../import/safetensors.ts';
+import { openSafetensors } from '../import/safetensors-file.ts';
 import { canonical, parseJson, readText, writeTensors } from './files.ts';
 
 const dimension = z.union([z.int().min(0), z.string().min(1)]);
@@ -96,7 +96,8 @@ export function graphFromJson(json: string, prefix: string, file: SafeTensors, p
 /** Several graphs in one folder: NAME.json each, and one `tensors` file for all. */
 export function writeGraphs(dir: string, graphs: Readonly<Record<string, Graph>>, tensors: string): void {
   const all = new Map<string, TensorData>();
-  for (const [name, graph] of Object.entries(graphs)) writeFileSync(join(dir, `${name}.json`), graphToJson(graph, `${name}/`, all), { flag: 'wx' });
+  for (const [name, graph] of Object.entries(graphs))
+    writeFileSync(join(dir, `${name}.json`), graphToJson(graph, `${name}/`, all), { flag: 'wx' });
   writeTensors(join(dir, tensors), all);
 }
 

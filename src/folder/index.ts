@@ -70,7 +70,8 @@ export function readCompiled(dir: string): CompiledFolder {
       return client;
     },
     plain() {
-      if (!existsSync(join(dir, 'plain'))) throw new ModelError(`${dir} has no plain/: the float model stays with its owner, so plaintext cannot be compared here`);
+      if (!existsSync(join(dir, 'plain')))
+        throw new ModelError(`${dir} has no plain/: the float model stays with its owner, so plaintext cannot be compared here`);
       return readGraph(join(dir, 'plain'));
     },
     record() {

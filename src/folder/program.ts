@@ -7,6 +7,7 @@ import { canonical, parseJson } from './files.ts';
 
 const number = z.union([
   z.number(),
+  // biome-ignore lint/suspicious/noThenProperty: the program's own word; these objects are never awaited
   z.strictObject({ by: z.string(), upTo: z.array(z.number()).min(1), then: z.array(z.number()).min(1) }),
   z.strictObject({ dim: z.string().min(1).max(200) }),
 ]);
@@ -20,7 +21,16 @@ const ProgramFile = z.strictObject({
   name: z.string().max(1000),
   weights: z.enum(['public', 'private']),
   weightsHash: hex64,
-  params: z.record(z.string().regex(/^[A-Za-z_]\w*$/), z.strictObject({ min: z.int().min(1), max: z.int().min(1).max(1 << 24) })),
+  params: z.record(
+    z.string().regex(/^[A-Za-z_]\w*$/),
+    z.strictObject({
+      min: z.int().min(1),
+      max: z
+        .int()
+        .min(1)
+        .max(1 << 24),
+    }),
+  ),
   tensors: z.array(
     z.strictObject({
       kind: z.enum(['share', 'wire']),
@@ -30,9 +40,13 @@ const ProgramFile = z.strictObject({
       label: z.string().optional(),
     }),
   ),
-  inputs: z.array(z.strictObject({ name: z.string(), tensor: id, shape: z.array(dimension).max(16), scale: positive, bound: positive })).min(1),
+  inputs: z
+    .array(z.strictObject({ name: z.string(), tensor: id, shape: z.array(dimension).max(16), scale: positive, bound: positive }))
+    .min(1),
   outputs: z.array(z.strictObject({ name: z.string(), tensor: id })).min(1),
-  gates: z.array(z.strictObject({ id, gate: z.string(), layer: z.string(), in: z.array(id).max(64), out: z.array(id).max(64), attrs: z.unknown() })),
+  gates: z.array(
+    z.strictObject({ id, gate: z.string(), layer: z.string(), in: z.array(id).max(64), out: z.array(id).max(64), attrs: z.unknown() }),
+  ),
 });
 
 export const programText = (program: Program): string => `${canonical(program)}\n`;
@@ -64,7 +78,8 @@ export function parseProgram(text: string, path: string): Program {
     try {
       const { tensors } = bind(program, params);
       for (const t of tensors)
-        if (t && !(Number.isInteger(t.bits) && t.bits >= 1 && t.bits <= 52 && t.bound > 0 && t.size < 2 ** 32)) fail(`tensor ${t.id} has ${t.bits} bits, bound ${t.bound}, shape [${t.shape}]`);
+        if (t && !(Number.isInteger(t.bits) && t.bits >= 1 && t.bits <= 52 && t.bound > 0 && t.size < 2 ** 32))
+          fail(`tensor ${t.id} has ${t.bits} bits, bound ${t.bound}, shape [${t.shape}]`);
     } catch (e) {
       if (e instanceof ModelError) throw e;
       fail((e as Error).message);

@@ -19,9 +19,13 @@ const weightStep = 0xffffffff;
 const batch = 1 << 16;
 
 let kernels: Kernels | undefined;
+function ownKernels(): Kernels {
+  kernels ??= wasmKernels(newMemory(firstFree + 4 * batch + prgScratch + 4096));
+  return kernels;
+}
 
 /** n words of the mask B_party of tensor number `tensor`. */
-export function maskWords(seed: Uint8Array, tensor: number, party: 0 | 1, n: number, k: Kernels = (kernels ??= wasmKernels(newMemory(firstFree + 4 * batch + prgScratch + 4096)))): Int32Array {
+export function maskWords(seed: Uint8Array, tensor: number, party: 0 | 1, n: number, k: Kernels = ownKernels()): Int32Array {
   const out = new Int32Array(n);
   const dst = firstFree;
   const key = dst + 4 * batch;
@@ -48,7 +52,10 @@ export function writeSeeds(path: string, weightsHash: string, seeds: readonly Ui
 export function readSeeds(path: string, weightsHash: string, count: number): Uint8Array[] {
   const [first, ...seeds] = readText(path).trimEnd().split('\n');
   if (!first.startsWith(`${head} `) || seeds.length !== count || seeds.some((s) => !/^[0-9a-f]{64}$/.test(s)))
-    throw new ModelError(`${path}: ${count === 1 ? 'a seed of 64 hexadecimal digits is' : 'two seeds of 64 hexadecimal digits are'} expected after '${head} HASH'`);
-  if (first !== `${head} ${weightsHash}`) throw new ModelError(`${path} belongs to other weights than this program: take all files from one compile`);
+    throw new ModelError(
+      `${path}: ${count === 1 ? 'a seed of 64 hexadecimal digits is' : 'two seeds of 64 hexadecimal digits are'} expected after '${head} HASH'`,
+    );
+  if (first !== `${head} ${weightsHash}`)
+    throw new ModelError(`${path} belongs to other weights than this program: take all files from one compile`);
   return seeds.map((s) => new Uint8Array(Buffer.from(s, 'hex')));
 }

@@ -22,8 +22,13 @@ function images(file: string, from: number, count: number): Uint8Array {
 beforeAll(async () => {
   writeFileSync(join(cwd, 'some.npy'), images('fashion-calibration.bin', 0, 12));
   writeFileSync(join(cwd, 'two.npy'), images('fashion-test-200.bin', 0, 2));
-  const kinds = await Promise.all(['public', 'private'].map((kind) => subrosa(['compile', 'fashion-vit', '-o', kind, '--weights', kind, '--calibrate', 'some.npy', '--json'], { cwd })));
-  for (const { code, stderr } of kinds) expect([code, stderr.replace(/^(calibrat|compil)ing.*\n/gm, '')]).toEqual([0, 'calibrated on 12 samples from some.npy\n']);
+  const kinds = await Promise.all(
+    ['public', 'private'].map((kind) =>
+      subrosa(['compile', 'fashion-vit', '-o', kind, '--weights', kind, '--calibrate', 'some.npy', '--json'], { cwd }),
+    ),
+  );
+  for (const { code, stderr } of kinds)
+    expect([code, stderr.replace(/^(calibrat|compil)ing.*\n/gm, '')]).toEqual([0, 'calibrated on 12 samples from some.npy\n']);
 }, 60_000);
 
 describe('compile', () => {
@@ -46,9 +51,20 @@ describe('cost', () => {
   test('as JSON is the sum of the gates, with estimates', async () => {
     const { code, stdout, stderr } = await subrosa(['cost', 'public', '--json'], { cwd });
     expect([code, stderr]).toEqual([0, '']);
-    const c = JSON.parse(stdout) as { rounds: number; bytes: object; partyMacs: number; seconds: Record<string, number>; layers: { layer: string }[] };
+    const c = JSON.parse(stdout) as {
+      rounds: number;
+      bytes: object;
+      partyMacs: number;
+      seconds: Record<string, number>;
+      layers: { layer: string }[];
+    };
     const expected = cost(readCompiled(join(cwd, 'public')).program, {});
-    expect([c.rounds, c.bytes, c.partyMacs, c.layers.length]).toEqual([expected.rounds, expected.bytes, expected.partyMacs, expected.layers.length]);
+    expect([c.rounds, c.bytes, c.partyMacs, c.layers.length]).toEqual([
+      expected.rounds,
+      expected.bytes,
+      expected.partyMacs,
+      expected.layers.length,
+    ]);
     expect(c.seconds.here).toBeGreaterThan(0);
     expect(c.seconds.WAN).toBeGreaterThan(c.seconds.LAN);
   });
@@ -73,30 +89,37 @@ interface Answer {
 }
 
 describe('run', () => {
-  test.each(['public', 'private'])('with %s weights: stdout is one JSON object, the answer is the plaintext one, the cost was right', async (kind) => {
-    const { code, stdout, stderr } = await subrosa(['run', kind, 'two.npy', '--json', '--check', '--out', `answers-${kind}`], { cwd });
-    expect([code, stderr.replace(/^starting.*\n/gm, '')]).toEqual([0, `outputs in answers-${kind}\n`]);
-    const a = JSON.parse(stdout) as Answer;
-    expect(a.runs).toHaveLength(2);
-    for (const run of a.runs) {
-      expect(run.check.same_label).toBe(true);
-      expect(run.check.cosine).toBeGreaterThan(0.99);
-      expect(run.outputs.logits.shape).toEqual([1, 10]);
-      expect(run.outputs.probabilities.data.reduce((x, y) => x + y)).toBeCloseTo(1, 5);
-    }
-    const expected = cost(readCompiled(join(cwd, kind)).program, {});
-    expect([a.rounds, a.bytes.p0p1, a.bytes.dealer]).toEqual([expected.rounds, expected.bytes.p0p1, expected.bytes.dealer]);
-    expect(a.seconds).toBeGreaterThan(0);
-    expect(a.peak_rss.dealer).toBeGreaterThan(1e6);
-    const saved = readNpy(new Uint8Array(readFileSync(join(cwd, `answers-${kind}`, '1', 'logits.npy'))));
-    expect([...saved.data].map((v) => v.toFixed(4))).toEqual(a.runs[1].outputs.logits.data.map((v) => v.toFixed(4)));
-  });
+  test.each(['public', 'private'])(
+    'with %s weights: stdout is one JSON object, the answer is the plaintext one, the cost was right',
+    async (kind) => {
+      const { code, stdout, stderr } = await subrosa(['run', kind, 'two.npy', '--json', '--check', '--out', `answers-${kind}`], { cwd });
+      expect([code, stderr.replace(/^starting.*\n/gm, '')]).toEqual([0, `outputs in answers-${kind}\n`]);
+      const a = JSON.parse(stdout) as Answer;
+      expect(a.runs).toHaveLength(2);
+      for (const run of a.runs) {
+        expect(run.check.same_label).toBe(true);
+        expect(run.check.cosine).toBeGreaterThan(0.99);
+        expect(run.outputs.logits.shape).toEqual([1, 10]);
+        expect(run.outputs.probabilities.data.reduce((x, y) => x + y)).toBeCloseTo(1, 5);
+      }
+      const expected = cost(readCompiled(join(cwd, kind)).program, {});
+      expect([a.rounds, a.bytes.p0p1, a.bytes.dealer]).toEqual([expected.rounds, expected.bytes.p0p1, expected.bytes.dealer]);
+      expect(a.seconds).toBeGreaterThan(0);
+      expect(a.peak_rss.dealer).toBeGreaterThan(1e6);
+      const saved = readNpy(new Uint8Array(readFileSync(join(cwd, `answers-${kind}`, '1', 'logits.npy'))));
+      expect([...saved.data].map((v) => v.toFixed(4))).toEqual(a.runs[1].outputs.logits.data.map((v) => v.toFixed(4)));
+    },
+  );
   test('refuses what the program was not calibrated for before anything starts', async () => {
     const bad = (name: string, value: number): string => {
       writeFileSync(join(cwd, name), writeNpy({ dtype: 'f32', shape: [1, 1, 28, 28], data: new Float32Array(784).fill(value) }));
       return name;
     };
-    for (const [file, says] of [[bad('nan.npy', Number.NaN), 'NaN'], [bad('far.npy', 1e6), '1000000'], [bad('infinite.npy', Number.POSITIVE_INFINITY), 'Infinity']]) {
+    for (const [file, says] of [
+      [bad('nan.npy', Number.NaN), 'NaN'],
+      [bad('far.npy', 1e6), '1000000'],
+      [bad('infinite.npy', Number.POSITIVE_INFINITY), 'Infinity'],
+    ]) {
       const { code, stdout, stderr } = await subrosa(['run', 'public', file, '--json'], { cwd });
       expect([code, stdout]).toEqual([2, '']);
       expect(stderr).toContain(`value 0 is ${says}`);
@@ -118,7 +141,11 @@ test('inspect as JSON has every gate, and names the worst layer', async () => {
   writeFileSync(join(cwd, 'one.npy'), images('fashion-test-200.bin', 0, 1));
   const { code, stdout, stderr } = await subrosa(['inspect', 'private', 'one.npy', '--json'], { cwd });
   expect([code, stderr.replace(/^inspecting.*\n/gm, '')]).toEqual([0, '']);
-  const report = JSON.parse(stdout) as { worst: { layer: string; relative: number }; layers: { layer: string; used: number }[]; gates: { outputs: { used: number }[] }[] };
+  const report = JSON.parse(stdout) as {
+    worst: { layer: string; relative: number };
+    layers: { layer: string; used: number }[];
+    gates: { outputs: { used: number }[] }[];
+  };
   expect(report.gates).toHaveLength(readCompiled(join(cwd, 'private')).program.gates.length);
   expect(report.layers.map((l) => l.layer)).toContain(report.worst.layer);
   expect(report.worst.relative).toBeLessThan(0.1);

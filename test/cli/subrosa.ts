@@ -11,9 +11,15 @@ export interface Ended {
   readonly stderr: string;
 }
 
-export function subrosa(args: readonly string[], options: { cwd?: string; stdin?: string; env?: Record<string, string> } = {}): Promise<Ended> {
+export function subrosa(
+  args: readonly string[],
+  options: { cwd?: string; stdin?: string; env?: Record<string, string> } = {},
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [bin, ...args], { cwd: options.cwd, env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, SUBROSA_DEBUG: undefined, ...options.env } });
+    const child = spawn(process.execPath, [bin, ...args], {
+      cwd: options.cwd,
+      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, SUBROSA_DEBUG: undefined, ...options.env },
+    });
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (d) => {
       stdout += d;

@@ -1,0 +1,38 @@
+/** MODEL as a compiled folder: the one it names, the one in the cache, or one made now. */
+import { type CompiledFolder, isCompiled, readCompiled } from '../folder/index.ts';
+import { compileKey } from './key.ts';
+import { compiledFolder, locate } from './locate.ts';
+import { say, UsageError } from './terminal.ts';
+
+export interface BuildOptions {
+  readonly weights: 'public' | 'private';
+  readonly maxTokens?: number;
+  readonly calibrate?: readonly string[];
+}
+
+/** The compiled folder that MODEL names; compiled into the cache first when it has to be. */
+export async function compiledOf(what: string, options: BuildOptions & { given?: boolean }): Promise<CompiledFolder> {
+  const at = locate(what);
+  if (at.kind === 'compiled') {
+    const folder = readCompiled(at.dir);
+    if (options.given && folder.program.weights !== options.weights)
+      throw new UsageError(
+        `${at.dir} was compiled with ${folder.program.weights} weights`,
+        `subrosa compile MODEL --weights ${options.weights} -o DIR makes the other kind`,
+      );
+    return folder;
+  }
+  const dir = compiledFolder(`${at.name}-${options.weights}`);
+  const key = compileKey(at, options);
+  if (isCompiled(dir)) {
+    try {
+      const folder = readCompiled(dir);
+      if (folder.record()?.key === key) return folder;
+    } catch {
+      // Left by another version: it is made again.
+    }
+  }
+  say(`compiling ${at.name} with ${options.weights} weights into ${dir}`);
+  const { build } = await import('./build.ts');
+  return (await build(at, dir, options, { replace: true, key })).folder;
+}

@@ -27,9 +27,10 @@ export class DealerStep {
     return this.prepared.ring.after[this.made];
   }
 
-  /** The next block: its number and its bytes, valid until the next call; undefined at the end. */
-  next(): { index: number; bytes: Uint8Array } | undefined {
-    const { binding, gates, corrections, model } = this.prepared;
+  /** The next block: its number and its bytes, valid until the next call with this slot; undefined at the end. */
+  next(slot = 0): { index: number; bytes: Uint8Array } | undefined {
+    const { binding, gates, model } = this.prepared;
+    const corrections = this.prepared.corrections + slot * this.prepared.slotBytes;
     if (this.made === binding.blocks.length) return undefined;
     for (;;) {
       const id = this.order[this.at++];

@@ -77,6 +77,8 @@ export function loadModel(program: Program, role: Role, k: Kernels, source: Weig
   return { program, role, k, source, loaded, end: shelf.top };
 }
 
+export const dealerSlots = 3;
+
 /** A model at fixed parameters: schedule and memory, ready to run steps. */
 export interface Prepared {
   readonly model: Model;
@@ -90,6 +92,8 @@ export interface Prepared {
   readonly outgoing: Ptr;
   readonly incoming: Ptr;
   readonly corrections: Ptr;
+  /** Dealer: blocks are made in turn in `dealerSlots` places of this size, so that one can be sent while the next is made. */
+  readonly slotBytes: number;
   readonly end: Ptr;
 }
 
@@ -106,7 +110,8 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end): Pr
   const message = dealer ? 0 : Math.max(64, ...messageBytes(binding));
   const outgoing = shelf.keep(message / 4);
   const incoming = shelf.keep(message / 4);
-  const corrections = role === 'p1' ? shelf.keep(ring.bytes / 4) : dealer ? shelf.keep(Math.max(0, ...binding.blocks.map((b) => b.bytes)) / 4) : 0;
+  const slotBytes = Math.ceil(Math.max(0, ...binding.blocks.map((b) => b.bytes)) / 64) * 64;
+  const corrections = role === 'p1' ? shelf.keep(ring.bytes / 4) : dealer ? shelf.keep((dealerSlots * slotBytes) / 4) : 0;
   const arena = shelf.keep(plan.bytes / 4);
   const tensors: BoundTensor[] = binding.tensors.map((t, i) => {
     const p = plan.tensors[i];
@@ -114,7 +119,7 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end): Pr
   });
   const bound = binding.gates.map((g, i) => ({ ...g.node, ins: g.node.ins.map((t) => tensors[t.id]), outs: g.node.outs.map((t) => tensors[t.id]), loaded: loaded[i] }));
   for (const list of plan.memory as number[][]) for (let i = 0; i < list.length; i++) list[i] += arena;
-  return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, end: shelf.top };
+  return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, end: shelf.top };
 }
 
 const varies = (attrs: unknown): boolean => {

@@ -5,7 +5,7 @@
 import type { Frame, Link } from '../net/link.ts';
 import type { Params } from '../program/program.ts';
 import { DealerStep } from '../runtime/dealer.ts';
-import { type Model, type Prepared, prepare } from '../runtime/model.ts';
+import { dealerSlots, type Model, type Prepared, prepare } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey } from './keys.ts';
 import { decode, encode, frames, Open, SessionError, Step } from './messages.ts';
@@ -41,6 +41,8 @@ export class DealerHost {
   private stream?: Stream;
   private scheduled = false;
   private blocked = false;
+  /** Slots whose blocks are not yet on the wire. A slot of a stream that has ended stays taken until then, too. */
+  private readonly sending = new Array<boolean>(dealerSlots).fill(false);
 
   constructor(private readonly options: DealerOptions) {}
 
@@ -131,9 +133,15 @@ export class DealerHost {
         continue;
       }
       if (after > s.released) return;
-      const block = s.step.next()!;
+      const slot = this.sending.indexOf(false);
+      if (slot < 0) return;
+      const block = s.step.next(slot)!;
       made += block.bytes.length;
-      this.blocked = !this.links[1]!.send(frames.block, s.session, block.index, block.bytes);
+      this.sending[slot] = true;
+      this.blocked = !this.links[1]!.send(frames.block, s.session, block.index, block.bytes, () => {
+        this.sending[slot] = false;
+        this.later();
+      });
     }
     if (!this.blocked) this.later();
   }

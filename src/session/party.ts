@@ -39,6 +39,8 @@ interface Running {
   /** The round whose message has been sent, or −1. */
   sent: number;
   credited: number;
+  /** The first block that a credit may still hold back. */
+  nextCredit: number;
 }
 
 interface Waiting {
@@ -169,7 +171,7 @@ export class PartyHost {
       const prepared = this.prepare(params);
       const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile);
       this.placeInputs(run, bytes);
-      this.running = { session, step: run, sent: -1, credited: 0 };
+      this.running = { session, step: run, sent: -1, credited: 0, nextCredit: 0 };
       if (this.options.index === 1) this.dealer!.send(frames.step, session.number, 0, encode({ step, params }));
       this.drive();
     });
@@ -227,10 +229,7 @@ export class PartyHost {
     const r = this.running;
     if (!r) return;
     const waiting = r.step.advance();
-    if (this.options.index === 1 && r.step.released > r.credited) {
-      r.credited = r.step.released;
-      this.dealer!.send(frames.credit, r.session.number, r.credited, new Uint8Array(0));
-    }
+    if (this.options.index === 1) this.giveCredit(r);
     if (waiting === 'round' && r.sent < r.step.round) {
       r.sent = r.step.round;
       this.peer!.send(frames.opening, r.session.number, r.step.round, r.step.outgoing());
@@ -241,6 +240,15 @@ export class PartyHost {
       }
     }
     if (waiting === 'done') this.finish(r);
+  }
+
+  /** Tells the dealer what has been let go when a block waits for it: small messages cost as much as small rounds. */
+  private giveCredit(r: Running): void {
+    const { after } = r.step.prepared.ring;
+    while (r.nextCredit < after.length && after[r.nextCredit] <= r.credited) r.nextCredit++;
+    if (r.nextCredit === after.length || after[r.nextCredit] > r.step.released) return;
+    r.credited = r.step.released;
+    this.dealer!.send(frames.credit, r.session.number, r.credited, new Uint8Array(0));
   }
 
   private finish(r: Running): void {

@@ -102,6 +102,7 @@ async function start(c: RoleConfig): Promise<void> {
 }
 
 process.on('disconnect', () => process.exit(0));
+process.on('SIGTERM', () => process.exit(0));
 process.once('message', (m: ToRole) => {
   if (m.kind === 'start') start(m.config).catch((e: Error) => tell({ kind: 'failed', message: e.message }));
 });

@@ -11,8 +11,10 @@ import { wasmKernels } from '../ring/kernels/wasm.ts';
 /** Times of PRG bytes that a byte of each kind costs. */
 const perCorrection = { party: 3, dealer: 5 };
 const perOpened = { party: 1.5, dealer: 1.2 };
-/** Seconds a round takes at each process besides all this: frames, TLS, the event loop. */
-const perRound = 150e-6;
+/** TLS, frames and copies of a byte, at each end. */
+const perWire = 2.5;
+/** Seconds a round takes besides: the event loop, the kernel's sockets; more when three processes share fewer cores. */
+const perRound = { alone: 150e-6, crowded: 400e-6 };
 
 export interface Network {
   readonly name: string;
@@ -75,10 +77,14 @@ type Counts = Pick<ProgramCost, 'rounds' | 'partyMacs' | 'dealerMacs'> & { reado
  * ahead: what counts is the slower of the two.
  */
 export function estimate(c: Counts, m: Machine): Estimate {
-  const party = c.partyMacs / m.macs + (perCorrection.party * c.correction + perOpened.party * c.opened) / m.prg + perRound * c.rounds;
-  const dealer = c.dealerMacs / m.macs + (perCorrection.dealer * c.correction + perOpened.dealer * c.opened) / m.prg;
+  const [opened, correction] = [c.opened / m.prg, c.correction / m.prg];
+  const party = c.partyMacs / m.macs + (perCorrection.party + perWire) * correction + (perOpened.party + perWire) * opened;
+  const dealer = c.dealerMacs / m.macs + (perCorrection.dealer + perWire) * correction + perOpened.dealer * opened;
+  const rounds = c.rounds * perRound.alone;
   const over = ({ rtt, bandwidth }: Network): number =>
-    Math.max(party + (8 * c.opened) / 2 / bandwidth, dealer, (8 * (c.opened / 2 + c.correction)) / bandwidth) + (c.rounds * rtt) / 2;
+    Math.max(party + rounds + (8 * c.opened) / 2 / bandwidth, dealer, (8 * (c.opened / 2 + c.correction)) / bandwidth) +
+    (c.rounds * rtt) / 2;
   const [lan, wan] = networks.map(over);
-  return { here: m.cores >= 3 ? Math.max(party, dealer) : (2 * party + dealer) / m.cores, LAN: lan, WAN: wan };
+  const here = m.cores >= 3 ? Math.max(party + rounds, dealer) : (2 * party + dealer) / m.cores + c.rounds * perRound.crowded;
+  return { here, LAN: lan, WAN: wan };
 }

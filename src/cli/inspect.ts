@@ -37,6 +37,7 @@ interface Seen {
   readonly bound: number;
   /** Largest |value|·scale over what the ring allows. */
   readonly used: number;
+  /** Out of the ring, or a value of the graph larger than calibration promised. */
   readonly past_bound: boolean;
   /** Against plaintext, where the tensor carries a value of the graph; `relative`: rms error over the rms of the value. */
   readonly max_error?: number;
@@ -111,13 +112,14 @@ export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
   );
   const line = progress(`inspecting ${folder.client.name}`);
   const seen = new Map<number, Seen[]>();
+  const quarters = extended(binding);
   cluster.run(params, words, {
     profiles: { p0: times, p1: new Map(), dealer: new Map() },
     onGate(gate, reveal) {
       const { node } = binding.gates[gate];
       seen.set(
         gate,
-        node.outs.map((t) => look(t, reveal(t.id), node.gate === 'reveal', t.label === undefined ? undefined : plain.get(t.label))),
+        node.outs.map((t) => look(t, reveal(t.id), quarters.has(t.id), t.label === undefined ? undefined : plain.get(t.label))),
       );
       line.update(`gate ${seen.size} of ${program.gates.length}`);
     },
@@ -150,10 +152,19 @@ class PhaseTimes extends Map<string, number> {
   }
 }
 
-function look(t: BoundTensor, words: Float64Array, revealed: boolean, plain: Tensor | undefined): Seen {
+/** Tensors that are extended, as they are or moved about: an extension needs them within a quarter of the ring on either side. */
+function extended(binding: Binding): Set<number> {
+  const found = new Set<number>();
+  for (const { node } of [...binding.gates].reverse()) {
+    const moves = /^(reshape|permute|slice|concat|im2col)$/.test(node.gate) && node.outs.some((o) => found.has(o.id));
+    if (moves || node.gate === 'extend') for (const t of node.ins) found.add(t.id);
+  }
+  return found;
+}
+
+function look(t: BoundTensor, words: Float64Array, quarter: boolean, plain: Tensor | undefined): Seen {
   const scale = (i: number): number => (typeof t.scale === 'number' ? t.scale : t.scale[i % t.scale.length]);
-  // What goes to the client may use the whole ring; what is extended or multiplied a quarter of it on either side.
-  const allowed = 2 ** (t.bits - (revealed ? 1 : 2));
+  const allowed = 2 ** (t.bits - (quarter ? 2 : 1));
   let [max, most, worst, squares, power] = [0, 0, 0, 0, 0];
   for (let i = 0; i < words.length; i++) {
     const v = words[i] / scale(i);
@@ -174,7 +185,7 @@ function look(t: BoundTensor, words: Float64Array, revealed: boolean, plain: Ten
     max,
     bound: t.bound,
     used: most / allowed,
-    past_bound: max > t.bound || most > allowed,
+    past_bound: most > allowed || (t.label !== undefined && max > t.bound),
   };
   if (!plain || plain.data.length !== words.length) return common;
   const rms = Math.sqrt(squares / Math.max(1, words.length));

@@ -2,6 +2,7 @@
  * A whole cluster on this machine: two parties and a dealer as processes of their own, mutual TLS on loopback, this process the client.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { readCompiled } from '../folder/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
@@ -38,6 +39,7 @@ export interface Cluster {
 }
 
 export interface ClusterOptions {
+  /** Threads each role computes with. Default: the machine's cores shared out among the three. */
   readonly threads?: number;
   readonly timeoutSeconds?: number;
   readonly keepReceived?: boolean;
@@ -75,6 +77,8 @@ class RoleProcess {
     });
   }
 }
+
+const sharedOut = (): number => Math.max(1, Math.min(8, Math.floor(availableParallelism() / roles.length)));
 
 /** Throws SessionError, LinkError or what reading the folder throws; no process is left behind. */
 export async function startCluster(dir: string, options: ClusterOptions = {}): Promise<Cluster> {
@@ -114,7 +118,7 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     const ports: Record<string, number> = {};
     await Promise.all(
       processes.map(async (p) => {
-        const config = { role: p.role, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false };
+        const config = { role: p.role, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false, threads: options.threads ?? sharedOut() };
         ports[p.role] = (await p.ask({ kind: 'start', config }, 'listening')).port;
       }),
     );

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
+import { parallelKernels } from '../ring/kernels/parallel.ts';
 import { weightSource } from '../folder/index.ts';
 import type { Identity } from '../net/keys.ts';
 import type { LinkOptions } from '../net/link.ts';
@@ -25,6 +26,8 @@ export interface RoleConfig {
   readonly links: LinkOptions;
   readonly keepReceived: boolean;
   readonly profile: boolean;
+  /** Threads this role computes with, this one included. */
+  readonly threads: number;
 }
 
 export type ToRole = { kind: 'start'; config: RoleConfig } | { kind: 'dial'; ports: Record<string, number> } | { kind: 'stats' };
@@ -44,7 +47,9 @@ const host = '127.0.0.1';
 
 async function start(c: RoleConfig): Promise<void> {
   const program = JSON.parse(readFileSync(join(c.dir, 'program.json'), 'utf8')) as Program;
-  const model = loadModel(program, c.role, checkedKernels(newMemory(2 ** 32 - 2 ** 16)), weightSource(c.dir, c.role));
+  const bytes = 2 ** 32 - 2 ** 16;
+  const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));
+  const model = loadModel(program, c.role, kernels, weightSource(c.dir, c.role));
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
   const profile: Profile | undefined = c.profile ? new Map() : undefined;

@@ -4,6 +4,7 @@
  * Passes before this one (import, rewrite, calibrate) work on the float graph; after it the program is checked and can be bound.
  */
 import { type Graph, ModelError } from '../graph/graph.ts';
+import { check } from '../program/check.ts';
 import { dimAttr, type Program } from '../program/program.ts';
 import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
@@ -64,5 +65,6 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
     outputs: b.outputs,
     gates: b.gates,
   };
+  check(program);
   return { program, weights: b.weights };
 }

@@ -2,16 +2,16 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
-import { type Calibration, calibrate } from '../compile/calibrate.ts';
+import type { Calibration } from '../compile/calibrate.ts';
 import { compile } from '../compile/compile.ts';
 import { type CompiledFolder, type CompileRecord, readCompiled, writeCompiled } from '../folder/index.ts';
-import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
 import type { BuildOptions } from './compiled.ts';
 import { compileKey, keyOf } from './key.ts';
 import { homeFolder, type Uncompiled } from './locate.ts';
+import { calibrateOnAllCores } from './parallel.ts';
 import { samplesFor } from './samples.ts';
 import { readSource, type Source } from './source.ts';
 import { progress, say, secondsText, UsageError } from './terminal.ts';
@@ -30,9 +30,8 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const key = how.key ?? compileKey(at, options);
   const source = readSource(at);
   const maxTokens = tokensFor(source, options.maxTokens);
-  fastProducts();
   const samples = await samplesFor(source, maxTokens, options.calibrate);
-  const calibration = calibrated(at, source, samples.inputs, options);
+  const calibration = await calibrated(at, source, samples.inputs, options);
   say(`calibrated on ${samples.about}${options.calibrate ? '' : '; --calibrate takes your own'}`);
   const parameters = parametersOf(source.graph);
   const lowering = progress(`compiling ${source.name}`);
@@ -64,7 +63,12 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
 }
 
 /** Ranges take minutes for a large model and are the same for public and private weights, so they are kept. */
-function calibrated(at: Uncompiled, source: Source, inputs: readonly Record<string, Tensor>[], options: BuildOptions): Calibration {
+async function calibrated(
+  at: Uncompiled,
+  source: Source,
+  inputs: readonly Record<string, Tensor>[],
+  options: BuildOptions,
+): Promise<Calibration> {
   const key = keyOf(at, options, ['compile/calibrate', 'graph', 'import', 'tasks', 'cli/samples', 'cli/synthetic'], inputs.length);
   const path = join(homeFolder, 'calibrated', key.slice(0, 32));
   if (existsSync(path)) {
@@ -75,7 +79,7 @@ function calibrated(at: Uncompiled, source: Source, inputs: readonly Record<stri
     }
   }
   const line = progress(`calibrating ${source.name}`);
-  const calibration = calibrate(source.graph, inputs, (done, total) => line.update(`${done} of ${total} samples`));
+  const calibration = await calibrateOnAllCores(source.graph, inputs, (done, total) => line.update(`${done} of ${total} samples`));
   line.done();
   try {
     mkdirSync(dirname(path), { recursive: true });

@@ -1,0 +1,108 @@
+/**
+ * Calibration over all cores. Ranges of several parts are ranges of the whole: minima of minima, maxima of maxima. Samples are dealt out in
+ * turn, so that every part sees inputs of many lengths and finds the same shapes.
+ */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { type Calibration, calibrate, type HeadRange, type ValueRange } from '../compile/calibrate.ts';
+import { fastProducts } from '../graph/fast.ts';
+import { type Graph, ModelError, type Tensor } from '../graph/graph.ts';
+
+export interface Part {
+  readonly graph: Graph;
+  readonly samples: readonly Record<string, Tensor>[];
+}
+export type FromWorker =
+  | { kind: 'progress'; done: number }
+  | { kind: 'done'; calibration: Calibration }
+  | { kind: 'failed'; message: string };
+
+/** Samples a thread must have to be worth starting, and threads at most: each holds a copy of the model. */
+const fewest = 32;
+const most = 8;
+
+export async function calibrateOnAllCores(
+  graph: Graph,
+  samples: readonly Record<string, Tensor>[],
+  onProgress: (done: number, total: number) => void,
+): Promise<Calibration> {
+  const built = import.meta.url.endsWith('.js');
+  const count = built ? Math.min(availableParallelism(), most, Math.floor(samples.length / fewest)) : 1;
+  if (count <= 1) {
+    fastProducts();
+    return calibrate(graph, samples, onProgress);
+  }
+  const done = new Array<number>(count).fill(0);
+  const workers: Worker[] = [];
+  try {
+    const parts = await Promise.all(
+      done.map(
+        (_, part) =>
+          new Promise<Calibration>((resolve, reject) => {
+            const workerData: Part = { graph, samples: samples.filter((_, i) => i % count === part) };
+            const worker = new Worker(new URL('./calibrate-worker.js', import.meta.url), { workerData });
+            workers.push(worker);
+            worker.on('message', (m: FromWorker) => {
+              if (m.kind === 'failed') return reject(new ModelError(m.message));
+              if (m.kind === 'done') return resolve(m.calibration);
+              done[part] = m.done;
+              onProgress(
+                done.reduce((a, b) => a + b),
+                samples.length,
+              );
+            });
+            worker.on('error', reject);
+            worker.on('exit', (code) => reject(new Error(`a calibration thread ended (exit code ${code})`)));
+          }),
+      ),
+    );
+    return parts.reduce(merged);
+  } finally {
+    await Promise.all(workers.map((w) => w.terminate()));
+  }
+}
+
+/** Ranges over both sets of samples. */
+export function merged(a: Calibration, b: Calibration): Calibration {
+  const values = new Map(a.values);
+  for (const [name, v] of b.values) {
+    const known = values.get(name);
+    values.set(name, known ? mergedValue(known, v) : v);
+  }
+  const heads = new Map(a.heads);
+  for (const [name, list] of b.heads) {
+    const known = heads.get(name);
+    heads.set(name, known ? known.map((h, i) => mergedHead(h, list[i])) : list);
+  }
+  return { values, heads, samples: a.samples + b.samples, rows: a.rows + b.rows };
+}
+
+function mergedValue(a: ValueRange, b: ValueRange): ValueRange {
+  const channels =
+    a.channels && b.channels && a.channels.lo.length === b.channels.lo.length
+      ? {
+          axis: a.channels.axis,
+          lo: a.channels.lo.map((v, i) => Math.min(v, b.channels?.lo[i] as number)),
+          hi: a.channels.hi.map((v, i) => Math.max(v, b.channels?.hi[i] as number)),
+        }
+      : undefined;
+  const rows =
+    a.rows && b.rows
+      ? {
+          varianceLo: Math.min(a.rows.varianceLo, b.rows.varianceLo),
+          varianceHi: Math.max(a.rows.varianceHi, b.rows.varianceHi),
+          centred: Math.max(a.rows.centred, b.rows.centred),
+        }
+      : undefined;
+  // A part whose samples were all of one length takes a length for a constant.
+  const shape = a.shape.map((d, i) => (typeof d === 'string' ? d : b.shape[i]));
+  return { shape, max: Math.max(a.max, b.max), ...(channels ? { channels } : {}), ...(rows ? { rows } : {}) };
+}
+
+const mergedHead = (a: HeadRange, b: HeadRange): HeadRange => ({
+  lo: Math.min(a.lo, b.lo),
+  hi: Math.max(a.hi, b.hi),
+  logMean: a.logMean.map((v, i) => Math.min(v, b.logMean[i])),
+  logMeanHi: a.logMeanHi.map((v, i) => Math.max(v, b.logMeanHi[i])),
+  squares: a.squares.map((v, i) => Math.min(v, b.squares[i])),
+});

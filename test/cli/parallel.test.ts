@@ -1,0 +1,48 @@
+import { expect, test } from 'vitest';
+import { calibrateOnAllCores, merged } from '../../src/cli/parallel.ts';
+import { calibrate } from '../../src/compile/calibrate.ts';
+import { type Graph, tensor } from '../../src/graph/graph.ts';
+
+/** Every kind of range: per tensor, per channel, rows of a normalisation, heads of an attention. */
+const graph: Graph = {
+  name: 'tiny',
+  inputs: [{ name: 'x', dtype: 'f32', shape: ['n', 4] }],
+  outputs: ['y'],
+  nodes: [
+    { op: 'LayerNormalization', name: '/norm', inputs: ['x', 'g', 'b'], outputs: ['h'], attrs: { axis: -1, epsilon: 1e-5 } },
+    { op: 'Attention', name: '/attention', inputs: ['h', 'h', 'x'], outputs: ['y'], attrs: { heads: 2, scale: 0.7 } },
+  ],
+  constants: new Map([
+    ['g', tensor([1, 2, 3, 4], [4])],
+    ['b', tensor([0, 1, 0, -1], [4])],
+  ]),
+};
+const samples = Array.from({ length: 12 }, (_, i) => {
+  const n = 2 + (i % 5);
+  return {
+    x: tensor(
+      Array.from({ length: 4 * n }, (_, j) => Math.sin(3 * i + j * j)),
+      [n, 4],
+    ),
+  };
+});
+
+test('ranges of the parts, put together, are the ranges of the whole', () => {
+  const part = (k: number) =>
+    calibrate(
+      graph,
+      samples.filter((_, i) => i % 3 === k),
+    );
+  expect([0, 1, 2].map(part).reduce(merged)).toEqual(calibrate(graph, samples));
+});
+
+test('a part in which every sample has one length does not hide that the length varies', () => {
+  const [a, b] = [samples.slice(0, 1), samples.slice(1)].map((s) => calibrate(graph, s));
+  for (const both of [merged(a, b), merged(b, a)]) expect(both.values.get('y')?.shape).toEqual(['n', 4]);
+});
+
+test('progress counts every sample once', async () => {
+  const seen: number[] = [];
+  await calibrateOnAllCores(graph, samples, (done, total) => seen.push(done / total));
+  expect(seen.at(-1)).toBe(1);
+});

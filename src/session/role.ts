@@ -3,6 +3,7 @@
  * it stands in an argument list. It ends when the parent does.
  */
 import { readFileSync } from 'node:fs';
+import { getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
@@ -46,6 +47,9 @@ const tell = (m: FromRole): void => void process.send?.(m);
 const host = '127.0.0.1';
 
 async function start(c: RoleConfig): Promise<void> {
+  // Three roles share this machine's cores. The dealer works ahead, so it takes what the parties leave while they wait for each other;
+  // at equal priority it stops one of them, and the other waits too (MiniLM-128 on 2 cores: 0.92 s against 0.82 s).
+  if (c.role === 'dealer') setPriority(Math.min(19, getPriority() + 10));
   const program = JSON.parse(readFileSync(join(c.dir, 'program.json'), 'utf8')) as Program;
   const bytes = 2 ** 32 - 2 ** 16;
   const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));

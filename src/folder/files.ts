@@ -33,16 +33,16 @@ export function readText(path: string): string {
   }
 }
 
-/** A JSON text against its schema; the first thing wrong with it, and where. */
-export function parseJson<T>(text: string, schema: z.ZodType<T>, path: string): T {
+/** A JSON text against its schema; the first thing wrong with it, and where. `twice`: a key may stand twice in an object. */
+export function parseJson<T>(text: string, schema: z.ZodType<T>, path: string, { twice = false } = {}): T {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (e) {
     throw new ModelError(`${path}: not JSON: ${(e as Error).message}`);
   }
-  const twice = duplicateKey(text);
-  if (twice !== undefined) throw new ModelError(`${path}: '${twice}' stands twice in one object`);
+  const key = twice ? undefined : duplicateKey(text);
+  if (key !== undefined) throw new ModelError(`${path}: '${key}' stands twice in one object`);
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const [issue] = result.error.issues;

@@ -53,11 +53,15 @@ export interface CompiledFolder {
 
 export const isCompiled = (dir: string): boolean => existsSync(join(dir, 'program.json'));
 
+/** The program read last: a command and the cluster it starts read the same folder, and checking takes a while. */
+let lately: { readonly hash: string; readonly program: Program } | undefined;
+
 export function readCompiled(dir: string): CompiledFolder {
   if (!isCompiled(dir)) throw new ModelError(`${dir}: no program.json; a folder that subrosa compile wrote is expected`);
   const text = readText(join(dir, 'program.json'));
-  const program = parseProgram(text, join(dir, 'program.json'));
   const hash = hashText(text);
+  if (lately?.hash !== hash) lately = { hash, program: parseProgram(text, join(dir, 'program.json')) };
+  const { program } = lately;
   let client: Client | undefined;
   return {
     dir,

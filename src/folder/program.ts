@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { ModelError } from '../graph/graph.ts';
 import { bind } from '../program/bind.ts';
+import { check } from '../program/check.ts';
 import type { Program } from '../program/program.ts';
 import { canonical, parseJson } from './files.ts';
 
@@ -51,39 +52,29 @@ const ProgramFile = z.strictObject({
 
 export const programText = (program: Program): string => `${canonical(program)}\n`;
 
-/** Throws ModelError for a text that is no program, or one that cannot be bound at its smallest and largest parameters. */
+/** Throws ModelError for a text that is no program, or one that breaks a rule of the checker. */
 export function parseProgram(text: string, path: string): Program {
-  const program = parseJson(text, ProgramFile, path) as unknown as Program;
+  // That no key stands twice shows in the canonical form.
+  const program = parseJson(text, ProgramFile, path, { twice: true }) as unknown as Program;
   const fail = (reason: string): never => {
     throw new ModelError(`${path}: ${reason}`);
   };
   if (programText(program) !== text) fail('not in canonical form: it was edited, or cut short; compile the model again');
-  const made = new Set<number>();
-  const make = (tensor: number, who: string): void => {
-    if (tensor >= program.tensors.length) fail(`${who} makes tensor ${tensor} of ${program.tensors.length}`);
-    if (made.has(tensor)) fail(`${who} makes tensor ${tensor} a second time`);
-    made.add(tensor);
+  const known = (list: readonly number[], who: string): void => {
+    const beyond = list.find((t) => t >= program.tensors.length);
+    if (beyond !== undefined) fail(`${who} names tensor ${beyond} of ${program.tensors.length}`);
   };
-  for (const i of program.inputs) make(i.tensor, `input '${i.name}'`);
-  program.gates.forEach((g, i) => {
-    if (g.id !== i) fail(`gate ${i} is numbered ${g.id}`);
-    for (const t of g.in) if (!made.has(t)) fail(`gate ${i} (${g.gate}) uses tensor ${t} before it is made`);
-    for (const t of g.out) make(t, `gate ${i} (${g.gate})`);
-  });
-  for (const o of program.outputs)
-    if (!program.gates.some((g) => g.gate === 'reveal' && g.out[0] === o.tensor)) fail(`output '${o.name}' is revealed by no gate`);
-  for (const [name, { min, max }] of Object.entries(program.params)) if (min > max) fail(`parameter ${name} goes from ${min} to ${max}`);
-  for (const end of ['min', 'max'] as const) {
-    const params = Object.fromEntries(Object.entries(program.params).map(([name, range]) => [name, range[end]]));
-    try {
-      const { tensors } = bind(program, params);
-      for (const t of tensors)
-        if (t && !(Number.isInteger(t.bits) && t.bits >= 1 && t.bits <= 52 && t.bound > 0 && t.size < 2 ** 32))
-          fail(`tensor ${t.id} has ${t.bits} bits, bound ${t.bound}, shape [${t.shape}]`);
-    } catch (e) {
-      if (e instanceof ModelError) throw e;
-      fail((e as Error).message);
-    }
+  for (const i of program.inputs) known([i.tensor], `input '${i.name}'`);
+  for (const o of program.outputs) known([o.tensor], `output '${o.name}'`);
+  for (const g of program.gates) known([...g.in, ...g.out], `gate ${g.id} (${g.gate})`);
+  try {
+    check(program);
+    const { tensors } = bind(program, Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max])));
+    const large = tensors.find((t) => t.size >= 2 ** 30);
+    if (large) fail(`tensor ${large.id} of shape [${large.shape}] is larger than a role's memory`);
+  } catch (e) {
+    if (e instanceof ModelError) throw e;
+    fail((e as Error).message);
   }
   return program;
 }

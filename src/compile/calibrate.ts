@@ -40,6 +40,8 @@ export interface ValueRange {
   /** Dimensions as expressions in the graph's parameters. */
   shape: Dim[];
   max: number;
+  /** Set where a value is whole by its nature (one-hot rows): it needs no fraction bits. */
+  integers?: boolean;
   channels?: ChannelRange;
   rows?: RowRange;
 }

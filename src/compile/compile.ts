@@ -9,7 +9,7 @@ import { dimAttr, type Program } from '../program/program.ts';
 import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
 import { lowerNode, unsupported } from './lower/index.ts';
-import { activationBits, Lowering, room } from './lower/lowering.ts';
+import { activationBits, Lowering, normedBits, room } from './lower/lowering.ts';
 
 export interface CompileOptions {
   readonly weights: 'public' | 'private';
@@ -24,8 +24,6 @@ export interface Compiled {
 
 /** Row lengths that share one choice of fits. */
 const buckets = [8, 16, 32, 64, 128, 256, 512];
-/** Fraction bits of an input that a normalisation reads (small variances need them); others have an activation's. */
-const normedInputBits = 18;
 
 /** Throws ModelError naming every operator that cannot run privately, at once. */
 export function compile(graph: Graph, calibration: Calibration, options: CompileOptions): Compiled {
@@ -40,7 +38,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
     const range = low.range(input.name);
     const bound = 2 * Math.max(range.max, 2 ** -6);
     const centring = range.rows ? Math.log2(2 * range.rows.centred * (input.shape.at(-1) as number)) : 0;
-    const f = Math.max(1, Math.min(range.rows ? normedInputBits : activationBits, Math.floor(room - 1 - Math.log2(bound)), Math.floor(room - 0.5 - centring)));
+    const f = range.integers ? 0 : Math.max(1, Math.min(range.rows ? normedBits : activationBits, Math.floor(room - 1 - Math.log2(bound)), Math.floor(room - 0.5 - centring)));
     b.layer = 'input';
     low.defineShare(input.name, b.input(input.name, input.shape, 2 ** f, bound, input.name), f);
     low.inputBits.set(input.name, f);

@@ -9,6 +9,8 @@ import { type Lowering, type RawOptions, room, type Val, weightBits } from './lo
 
 /** Channels quieter than this part of the tensor get the bound of this part: their maxima are poorly known. */
 const quietest = 0.02;
+/** Fraction bits of a product whose input has none. */
+const tableBits = 20;
 /** Margin over calibrated channel maxima. */
 const margin = 4;
 
@@ -27,12 +29,15 @@ export function linear(low: Lowering, node: GraphNode): void {
   if (!W || W.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
   const [K, N] = W.shape;
-  const weights = { K, N, W: W.data, bias: bias?.data };
-  low.define(node.outputs[0], {
-    accumulate: (o) => product(low, node.name, x, weights, low.range(node.outputs[0]), o, node.outputs[0]),
-    rescale: (f) => withLoudChannels(low, node, x, weights, f),
-  });
+  const out = node.outputs[0];
+  low.define(out, matrix(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(out), out));
 }
+
+/** x·W + b in the forms a value can be had in. */
+export const matrix = (low: Lowering, name: string, x: Val, weights: Weights, range: ValueRange, label?: string): Pick<Val, 'accumulate' | 'rescale'> => ({
+  accumulate: (o) => product(low, name, x, weights, range, o, label),
+  rescale: (f) => withLoudChannels(low, name, x, weights, range, f, label),
+});
 
 /** Channels taken out of the matrix at most. */
 const mostLoud = 16;
@@ -42,9 +47,8 @@ const mostLoud = 16;
  * a truncation in one ring, which has room for the loudest only if the others give up precision. So the loud ones get a small product of
  * their own, truncated in a ring of their own, and are put back by a matrix of zeros and ones. Undefined where no channel is loud.
  */
-function withLoudChannels(low: Lowering, node: GraphNode, x: Val, w: Weights, f: number): T | undefined {
-  const name = node.outputs[0];
-  const range = low.range(name);
+function withLoudChannels(low: Lowering, name: string, x: Val, w: Weights, range: ValueRange, f: number, label?: string): T | undefined {
+  const bound = 2 * Math.max(range.max, 2 ** -6);
   const drops = channelScales(range, w.N, f + weightBits).map((s) => Math.log2(s) - f);
   const sorted = [...drops].sort((a, b) => a - b);
   const most = sorted.at(-1)!;
@@ -57,13 +61,13 @@ function withLoudChannels(low: Lowering, node: GraphNode, x: Val, w: Weights, f:
   const quiet = { ...w, W: Float32Array.from(w.W, (v, i) => (isLoud.has(i % w.N) ? 0 : v)), bias: w.bias && Float32Array.from(w.bias, (v, j) => (isLoud.has(j) ? 0 : v)) };
   const quietRange = channelsOnly(range, (j) => !isLoud.has(j));
   const few = { K: w.K, N: loud.length, W: Float32Array.from({ length: w.K * loud.length }, (_, i) => w.W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]), bias: w.bias && loud.map((j) => w.bias![j]) };
-  const rest = product(low, node.name, x, quiet, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
+  const rest = product(low, name, x, quiet, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
   const main = b.extend(rest, { s, scale: 2 ** f, bound: 2 * quietRange.max }).share!;
   const lowest = 2 ** (f + Math.min(...loud.map((j) => drops[j])));
-  const alone = product(low, `${node.name}.loud`, x, few, channelsOnly(range, (j) => isLoud.has(j), loud), { scale: new Array(few.N).fill(lowest), exact: true });
-  const small = b.extend(alone, { s: Math.log2(lowest) - f, scale: 2 ** f, bound: low.bound(low.value(name)) }).share!;
+  const alone = product(low, `${name}.loud`, x, few, channelsOnly(range, (j) => isLoud.has(j), loud), { scale: new Array(few.N).fill(lowest), exact: true });
+  const small = b.extend(alone, { s: Math.log2(lowest) - f, scale: 2 ** f, bound }).share!;
   const spread = b.gate('spread', [small], { places: loud, width: w.N }, { ...small, shape: [...small.shape.slice(0, -1), w.N] })[0];
-  return b.gate('add', [main, spread], null, { ...main, bound: low.bound(low.value(name)), label: name })[0];
+  return b.gate('add', [main, spread], null, { ...main, bound, label })[0];
 }
 
 /** The range with channels that are kept: the others count as silent, or leave (`list`). */
@@ -90,7 +94,8 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const bits = low.bits(base);
   const input = low.share(base, bits);
   const S = input.scale as number;
-  const most = Math.floor(Math.log2(S)) + weightBits;
+  // Whole inputs (one-hot rows) leave the fraction to the weights.
+  const most = Math.max(Math.floor(Math.log2(S)) + weightBits, tableBits);
   const powers = channelScales(range, N, most);
   const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.floor(Math.log2(powers[j] / s)))) : powers;
   const columns = order ?? Array.from({ length: N }, (_, j) => j);
@@ -111,6 +116,8 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   }
   const biases = Int32Array.from(offset, (o, j) => Math.round((o + (w.bias ? w.bias[columns[j]] : 0)) * scales[columns[j]]));
   const b = low.b;
+  // A value asked for in two forms is two products, each with weights (and masks) of its own.
+  if (b.weights.has(`${name}.weight`)) return product(low, `${name}.again`, x, w, range, o, label);
   const weight = b.weight(`${name}.weight`, [K, N], data);
   const biasName = w.bias || x.affine ? b.weight(`${name}.bias`, [N], biases) : undefined;
   const scale = columns.map((c) => scales[c]);

@@ -26,11 +26,17 @@ export interface Val {
   readonly range: ValueRange;
   /** Makes the value as an accumulator: a 32-bit share with a scale per channel, before any rescale. */
   readonly accumulate?: (o: RawOptions) => T;
+  /** The accumulator has one scale of its own choice, and no channels to reorder. */
+  readonly whole?: boolean;
   /** Makes the value as a share at 2^f in a better way than rescaling the accumulator, where there is one. */
   readonly rescale?: (f: number) => T | undefined;
   /** value = base·mul + add, per channel of the last axis: a normalisation's γ and β, folded by linear layers. */
   readonly affine?: { readonly base: Val; readonly mul: Float64Array; readonly add: Float64Array; readonly names: readonly [string, string] };
   readonly sum?: readonly [Val, Val];
+  /** Makes the value as a share at about 2^f when it is first asked for; other scales are had from that one. */
+  readonly lazy?: (f: number) => T;
+  /** What this value is the ReLU of, while nobody has asked for it. */
+  readonly reluOf?: Val;
   /** The value's channels in memory, when they are not in the graph's order. */
   order?: readonly number[];
   raw?: T;
@@ -40,6 +46,8 @@ export interface Val {
 
 /** Fraction bits of activations; fewer only where a bound demands it. */
 export const activationBits = 12;
+/** Fraction bits of a value that only a normalisation reads. */
+export const normedBits = 18;
 /** Bits of a weight's fraction, at most. */
 export const weightBits = 14;
 /** Rings keep |value|·scale below 2^30: what an extension needs. */
@@ -47,7 +55,7 @@ export const room = 30;
 
 export class Lowering {
   readonly values = new Map<string, Val>();
-  /** Fraction bits in which the client sends an input. */
+  /** Fraction bits of values that have a scale of their own: inputs as the client sends them, probabilities, positions. */
   readonly inputBits = new Map<string, number>();
   readonly consumers = new Map<string, GraphNode[]>();
   private readonly streams = new Map<string, number>();
@@ -133,6 +141,7 @@ export class Lowering {
   private makeShare(v: Val, f: number): T {
     if (v.sum) return this.b.gate('add', v.sum.map((x) => this.exact(x, f)), null, { ...this.exact(v.sum[0], f), bound: this.bound(v), label: v.name })[0];
     if (v.affine) return this.affineShare(v, f);
+    if (v.lazy && v.shares.size === 0) return v.lazy(f);
     const better = v.raw ? undefined : v.rescale?.(f);
     if (better) return better;
     if (v.accumulate || v.raw) return this.rescaled(v, this.accumulator(v), f);
@@ -144,20 +153,45 @@ export class Lowering {
 
   /** An accumulator with a scale per channel, to one scale 2^f: all channels lose their own number of bits in one gate. */
   private rescaled(v: Val, raw: T, f: number): T {
-    // A scale that depends on parameters (a mean over tokens) is left as it is: only the client, who knows them, can use the value.
-    if (typeof raw.scale !== 'number' && !Array.isArray(raw.scale)) return raw;
-    const scales = typeof raw.scale === 'number' ? [raw.scale] : raw.scale;
-    const drops = scales.map((s) => Math.round(Math.log2(s) - f));
-    const s = Math.max(0, ...drops);
-    const exact = scales.every((x, i) => x === 2 ** (f + drops[i]));
-    const mul = drops.every((d) => d === s) ? undefined : drops.map((d) => 2 ** (s - d));
-    if (s === 0 && !mul) return raw;
-    return this.b.extend(raw, { s, mul, scale: exact ? 2 ** f : scales[0] / 2 ** drops[0], bound: this.bound(v), label: v.order ? undefined : v.name }).share!;
+    const drop = dropTo(raw, f);
+    if (!drop || drop.none) return raw;
+    const { s, mul, scale } = drop;
+    return this.b.extend(raw, { s, mul, scale, bound: this.bound(v), label: v.order ? undefined : v.name }).share!;
+  }
+
+  /**
+   * x − knot as a wire at about 2^f for elementwise gates, by the extension that rescales x where it is an accumulator still: in one round.
+   * `bits`: in how many its sign is found; beyond the bound there is a bit of margin more.
+   */
+  elementWire(v: Val, f: number, knot = 0): { wire: T; bits: number } {
+    const { b } = this;
+    const bound = this.bound(v) + Math.abs(knot);
+    const bits = (scale: number, most: number): number => Math.min(most, Math.max(4, Math.ceil(Math.log2(bound * scale)) + 3));
+    if (!v.shares.has(f) && !v.sum && !v.affine && !v.lazy && (v.raw || v.accumulate)) {
+      const better = v.raw ? undefined : v.rescale?.(f);
+      if (better) v.shares.set(f, better);
+      else {
+        const raw = this.accumulator(v);
+        const drop = v.order ? undefined : dropTo(raw, f);
+        if (drop && !drop.none && (knot === 0 || !drop.mul)) {
+          const ring = bits(drop.scale, Math.min(30, 32 - drop.s));
+          const add = knot === 0 ? undefined : [-Math.round(knot * drop.scale * 2 ** drop.s)];
+          return { wire: b.extend(raw, { s: drop.s, mul: drop.mul, add, scale: drop.scale, bound, bits: ring, share: false, wire: true }).wire!, bits: ring - 1 };
+        }
+      }
+    }
+    const share = knot === 0 && !v.order ? this.share(v, f) : this.exact(v, f);
+    const plain = v.order ? this.plain(v, f) : share;
+    const scale = plain.scale as number;
+    if (knot === 0) return { wire: v.order ? b.open(plain) : this.wire(v, f), bits: bits(scale, 32) };
+    const moved = b.map('affine', [plain], { add: [-Math.round(knot * scale)] }, { bound });
+    return { wire: b.open(moved), bits: bits(scale, 32) };
   }
 
   private affineShare(v: Val, f: number): T {
     const { base, mul, add, names } = v.affine!;
-    const x = this.share(base, activationBits);
+    const bits = this.bits(base);
+    const x = this.plain(base, bits);
     const extra = Math.max(0, Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v)) - f)));
     const scale = 2 ** (f + extra);
     const factors = Array.from(mul, (m) => Math.round((m * scale) / (x.scale as number)));
@@ -165,8 +199,21 @@ export class Lowering {
     if (!this.b.private) return this.b.extend(x, { s: extra, mul: factors, add: offsets, scale: 2 ** f, bound: this.bound(v), label: v.name }).share!;
     const weight = this.b.weight(names[0], [factors.length], Int32Array.from(factors));
     const bias = this.b.weight(names[1], [offsets.length], Int32Array.from(offsets));
-    const z = this.b.gate('mulPrivate', [this.wire(base, activationBits)], { weight, bias }, { ...x, scale, bound: this.bound(v), label: undefined })[0];
+    const z = this.b.gate('mulPrivate', [base.order ? this.b.open(x) : this.wire(base, bits)], { weight, bias }, { ...x, scale, bound: this.bound(v), label: undefined })[0];
     return this.b.extend(z, { s: extra, scale: 2 ** f, label: v.name }).share!;
+  }
+
+  /** `share`, with the channels in the graph's order. */
+  plain(v: Val, f = this.bits(v)): T {
+    const t = this.share(v, f);
+    if (!v.order) return t;
+    return this.b.gate('spread', [t], { places: v.order, width: v.order.length }, { ...t, label: undefined })[0];
+  }
+
+  /** `exact`, with the channels in the graph's order. */
+  plainExact(v: Val, f: number): T {
+    const t = this.exact(v, f);
+    return v.order ? this.b.gate('spread', [t], { places: v.order, width: v.order.length }, { ...t, label: undefined })[0] : t;
   }
 
   /** The value opened under a full mask, once for all who use it. */
@@ -189,21 +236,46 @@ export class Lowering {
     const join = (a: string, b: string): void => void parent.set(find(a), find(b));
     const members = new Set<string>();
     for (const node of this.graph.nodes) {
-      if (node.op !== 'Add' || node.inputs.some((i) => this.graph.constants.has(i))) continue;
+      if (!/^(Add|Sub)$/.test(node.op) || node.inputs.some((i) => this.graph.constants.has(i))) continue;
       for (const name of [...node.inputs, node.outputs[0]]) {
         members.add(name);
         join(name, node.outputs[0]);
       }
     }
+    const added = new Set(members);
     for (const node of this.graph.nodes) if (/^(LayerNormalization|RMSNormalization)$/.test(node.op)) members.add(node.inputs[0]);
     const limit = new Map<string, number>();
     for (const name of members) {
       const r = this.range(name);
       const root = find(name);
-      let bits = Math.min(activationBits, Math.floor(room - 1 - Math.log2(2 * Math.max(r.max, 2 ** -6))));
+      // A value that only a normalisation reads may be small all over: it keeps what an input keeps.
+      const most = added.has(name) ? activationBits : normedBits;
+      let bits = Math.min(most, Math.floor(room - 1 - Math.log2(2 * Math.max(r.max, 2 ** -6))));
       if (r.rows) bits = Math.min(bits, Math.floor(room - 0.5 - Math.log2(2 * r.rows.centred * lastDim(r))));
       limit.set(root, Math.min(limit.get(root) ?? Infinity, bits));
     }
     for (const name of members) this.streams.set(name, limit.get(find(name))!);
   }
+}
+
+interface Drop {
+  readonly s: number;
+  readonly mul?: readonly number[];
+  readonly scale: number;
+  /** Nothing is to be done. */
+  readonly none: boolean;
+}
+
+/**
+ * How an accumulator comes to about 2^f. Undefined for a scale that depends on parameters (a mean over tokens), which is left as it is:
+ * only the client, who knows them, can use the value.
+ */
+function dropTo(raw: T, f: number): Drop | undefined {
+  if (typeof raw.scale !== 'number' && !Array.isArray(raw.scale)) return undefined;
+  const scales = typeof raw.scale === 'number' ? [raw.scale] : raw.scale;
+  const drops = scales.map((s) => Math.round(Math.log2(s) - f));
+  const s = Math.max(0, ...drops);
+  const exact = scales.every((x, i) => x === 2 ** (f + drops[i]));
+  const mul = drops.every((d) => d === s) ? undefined : drops.map((d) => 2 ** (s - d));
+  return { s, mul, scale: exact ? 2 ** f : scales[0] / 2 ** drops[0], none: s === 0 && !mul };
 }

@@ -5,7 +5,11 @@ import { attention } from './attention.ts';
 import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
-import { add, concat, conv, gather, reduce, reshape, scale, slice, split, transpose } from './shape.ts';
+import { add, batchNorm, div, mul, neg, pow, sub } from './arith.ts';
+import { matmul } from './products.ts';
+import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
+import { concat, gather, reduce, reshape, slice, split, transpose } from './shape.ts';
+import { averagePool, conv, maxPool } from './windows.ts';
 import { smooth, type SmoothFunction } from './smooth.ts';
 
 export type Lower = (low: Lowering, node: GraphNode) => void;
@@ -38,8 +42,26 @@ const operators: Readonly<Record<string, Lower>> = {
   Attention: attention,
   Gelu: (low, node) => smooth(low, node, node.attrs.approximate === 'tanh' ? { name: 'geluTanh', f: functions.geluTanh, slope: 0.5 } : { name: 'gelu', f: functions.gelu, slope: 0.5 }),
   Add: add,
-  Mul: scale,
+  Sub: sub,
+  Mul: mul,
+  Div: div,
+  Neg: neg,
+  Pow: pow,
+  MatMul: matmul,
+  Relu: relu,
+  LeakyRelu: leakyRelu,
+  Clip: clip,
+  HardSigmoid: hardSigmoid,
+  HardSwish: hardSwish,
+  Abs: abs,
+  Max: extremum,
+  Min: extremum,
   Conv: conv,
+  BatchNormalization: batchNorm,
+  MaxPool: maxPool,
+  GlobalMaxPool: maxPool,
+  AveragePool: averagePool,
+  GlobalAveragePool: averagePool,
   ReduceMean: reduce,
   ReduceSum: reduce,
   Concat: concat,

@@ -80,7 +80,7 @@ export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void
     const c = x.range.channels;
     return widened(c && c.axis === x.shape.length - 1 ? { lo: c.lo[j], hi: c.hi[j] } : { lo: -x.range.max, hi: x.range.max }, fn);
   });
-  const permutable = x.accumulate !== undefined && x.raw === undefined && x.shares.size === 0 && only(low, node.inputs[0]) && feedsLinear(low, node.outputs[0]);
+  const permutable = x.accumulate !== undefined && !x.whole && x.raw === undefined && x.shares.size === 0 && only(low, node.inputs[0]) && feedsLinear(low, node.outputs[0]);
   const out = permutable ? byClasses(low, node, fn, x, ranges) : inPlace(low, node, fn, x, ranges);
   const v = low.defineShare(node.outputs[0], out.t, activationBits);
   v.order = out.order;

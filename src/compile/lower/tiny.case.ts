@@ -111,7 +111,8 @@ export function run(graph: Graph, options: RunOptions = {}): Outcome {
     const input = given(params);
     const want = interpret(graph, input);
     const got = cluster.run(params, Object.fromEntries(program.inputs.map((p) => [p.name, Array.from(input[p.name].data, (v) => Math.round(v * p.scale))])));
-    total = cost(program, params);
+    const { rounds, bytes } = cost(program, params);
+    total = { rounds, bytes: bytes.p0p1 + bytes.dealer };
     for (const o of program.outputs) {
       const scale = resolved(program.tensors[o.tensor].scale, params);
       const { data, shape } = got[o.name];

@@ -1,0 +1,87 @@
+/** Convolutions, pooling, ReLU and its kin: a small network at a time, with public and with private weights. */
+import { describe, expect, test } from 'vitest';
+import { errors, run, Tiny } from './tiny.case.ts';
+
+describe('networks', () => {
+  test('a ReLU perceptron', () => {
+    const t = new Tiny();
+    const h = t.op('Relu', [t.linear(t.input([4, 16]), 16, 24)]);
+    const y = t.linear(t.op('Relu', [t.linear(h, 24, 24)]), 24, 5);
+    expect(errors(t.graph(y))).toBeLessThan(0.01);
+  });
+
+  test('Conv, Relu, MaxPool, Conv, Relu, GlobalAveragePool, Linear', () => {
+    const t = new Tiny(3);
+    const attrs = { pads: [1, 1, 1, 1] };
+    const a = t.op('Relu', [t.op('Conv', [t.input([1, 2, 8, 8]), t.weight([6, 2, 3, 3], 0.4), t.weight([6], 0.2)], attrs)]);
+    const b = t.op('MaxPool', [a], { kernel_shape: [2, 2], strides: [2, 2] });
+    const c = t.op('Relu', [t.op('Conv', [b, t.weight([8, 6, 3, 3], 0.25)], attrs)]);
+    const d = t.op('Flatten', [t.op('GlobalAveragePool', [c])]);
+    expect(errors(t.graph(t.linear(d, 8, 5)))).toBeLessThan(0.01);
+  });
+
+  test('a residual block with BatchNormalization', () => {
+    const t = new Tiny(4);
+    const x = t.input([1, 4, 5, 5]);
+    const c = t.op('Conv', [x, t.weight([4, 4, 3, 3], 0.3)], { pads: [1, 1, 1, 1] });
+    const n = t.op('BatchNormalization', [t.op('Relu', [c]), t.weight([4], 0.2, 1), t.weight([4], 0.2), t.weight([4], 0.2), t.weight([4], 0.1, 1)]);
+    expect(errors(t.graph(t.op('Relu', [t.op('Add', [n, x])])))).toBeLessThan(0.01);
+  });
+});
+
+describe('convolutions', () => {
+  const conv = (x: number[], w: number[], attrs = {}): number => {
+    const t = new Tiny(5);
+    return errors(t.graph(t.op('Conv', [t.input(x), t.weight(w, 0.4), t.weight([w[0]], 0.3)], attrs)));
+  };
+  test('strides, dilations, uneven padding', () => expect(conv([1, 3, 9, 8], [5, 3, 3, 2], { strides: [2, 1], dilations: [1, 2], pads: [1, 0, 2, 1] })).toBeLessThan(0.005));
+  test('two groups', () => expect(conv([1, 4, 6, 6], [6, 2, 3, 3], { group: 2 })).toBeLessThan(0.005));
+  test('depthwise, more groups than blocks', () => expect(conv([1, 20, 5, 5], [20, 1, 3, 3], { group: 20, auto_pad: 'SAME_UPPER' })).toBeLessThan(0.005));
+  test('two images', () => expect(conv([2, 3, 5, 5], [4, 3, 3, 3])).toBeLessThan(0.005));
+  test('over one axis', () => expect(conv([1, 3, 12], [4, 3, 3], { strides: [2] })).toBeLessThan(0.005));
+});
+
+describe('pooling', () => {
+  const pool = (op: string, attrs = {}, shape = [1, 3, 7, 7]): number => {
+    const t = new Tiny(6);
+    return errors(t.graph(t.op(op, [t.input(shape)], attrs)));
+  };
+  test('MaxPool with padding', () => expect(pool('MaxPool', { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] })).toBeLessThan(0.001));
+  test('MaxPool, rounded up', () => expect(pool('MaxPool', { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 })).toBeLessThan(0.001));
+  test('GlobalMaxPool', () => expect(pool('GlobalMaxPool')).toBeLessThan(0.001));
+  test('AveragePool', () => expect(pool('AveragePool', { kernel_shape: [2, 2], strides: [2, 2] })).toBeLessThan(0.002));
+  test('AveragePool of two images', () => expect(pool('AveragePool', { kernel_shape: [3, 3] }, [2, 2, 5, 5])).toBeLessThan(0.002));
+  test('AveragePool that leaves out the padding', () => expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })).toBeLessThan(0.002));
+  test('AveragePool that counts the padding', () => expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1], count_include_pad: 1 })).toBeLessThan(0.002));
+  test('GlobalAveragePool', () => expect(pool('GlobalAveragePool')).toBeLessThan(0.001));
+});
+
+describe('piecewise linear functions', () => {
+  const after = (op: string, attrs: Record<string, number> = {}, more: (t: Tiny) => string[] = () => []): number => {
+    const t = new Tiny(8);
+    return errors(t.graph(t.op(op, [t.linear(t.input([3, 8]), 8, 12), ...more(t)], attrs)));
+  };
+  const bounds = (lo: number, hi: number) => (t: Tiny) => [t.constant([lo], []), t.constant([hi], [])];
+  test('Relu', () => expect(after('Relu')).toBeLessThan(0.002));
+  test('LeakyRelu', () => expect(after('LeakyRelu', { alpha: 0.1 })).toBeLessThan(0.002));
+  test('Clip', () => expect(after('Clip', {}, bounds(-0.5, 0.75))).toBeLessThan(0.002));
+  test('ReLU6', () => expect(after('Clip', {}, bounds(0, 6))).toBeLessThan(0.002));
+  test('Abs', () => expect(after('Abs')).toBeLessThan(0.003));
+  test('HardSigmoid', () => expect(after('HardSigmoid')).toBeLessThan(0.002));
+  test('HardSwish', () => expect(after('HardSwish')).toBeLessThan(0.003));
+  test('Max with a number', () => expect(after('Max', {}, (t) => [t.constant([0.25], [1])])).toBeLessThan(0.002));
+  for (const op of ['Max', 'Min'])
+    test(`${op} of two`, () => {
+      const t = new Tiny(9);
+      const x = t.input([4, 6]);
+      expect(errors(t.graph(t.op(op, [t.linear(x, 6, 6), x])))).toBeLessThan(0.002);
+    });
+});
+
+test('a ReLU before MaxPool is taken after it', () => {
+  const t = new Tiny(10);
+  const r = t.op('Relu', [t.op('Conv', [t.input([1, 2, 8, 8]), t.weight([4, 2, 3, 3])])]);
+  const { compiled } = run(t.graph(t.op('MaxPool', [r], { kernel_shape: [2, 2], strides: [2, 2] })));
+  const order = compiled.program.gates.map((g) => g.gate).filter((g) => g === 'relu' || g === 'maxPool');
+  expect(order).toEqual(['maxPool', 'relu']);
+});

@@ -7,6 +7,7 @@ import { compile } from '../compile/compile.ts';
 import { type CompiledFolder, type CompileRecord, readCompiled, writeCompiled } from '../folder/index.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
+import { privateLookup, withRows } from '../import/families/one-hot.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
 import type { BuildOptions } from './compiled.ts';
 import { compileKey, keyOf } from './key.ts';
@@ -36,7 +37,9 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const parameters = parametersOf(source.graph);
   const lowering = progress(`compiling ${source.name}`);
   lowering.update('fitting functions, lowering');
-  const { program, weights } = compile(source.graph, calibration, {
+  const lookup = tableStaysPrivate(source, options) ? privateLookup(source.graph, source.before) : undefined;
+  const { graph, before } = lookup ?? source;
+  const { program, weights } = compile(graph, lookup ? withRows(calibration, lookup.width) : calibration, {
     weights: options.weights,
     max: Object.fromEntries(parameters.map((p) => [p, maxTokens])),
   });
@@ -49,9 +52,9 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
         program,
         weights,
         client: { ...source.info, maxTokens: parameters.length > 0 ? maxTokens : 0, calibration: samples.about },
-        graphs: { before: source.before, after: shaped(source, samples.inputs[0]) },
+        graphs: { before, after: shaped(source, samples.inputs[0]) },
         tokenizerDir: source.tokenizerDir,
-        plain: source.graph,
+        plain: graph,
         record,
       },
       { replace: how.replace },
@@ -61,6 +64,10 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   if (how.key !== undefined) say(`compiled in ${secondsText(seconds)}`);
   return { folder: readCompiled(dir), about: samples.about, seconds };
 }
+
+/** With private weights the embedding table is looked up inside the run, unless clients may hold it. */
+const tableStaysPrivate = (source: Source, options: BuildOptions): boolean =>
+  options.weights === 'private' && !options.clientEmbedding && source.before.nodes.some((n) => n.op === 'Gather');
 
 /** Ranges take minutes for a large model and are the same for public and private weights, so they are kept. */
 async function calibrated(

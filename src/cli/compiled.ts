@@ -7,6 +7,7 @@ import { say, UsageError } from './terminal.ts';
 export interface BuildOptions {
   readonly weights: 'public' | 'private';
   readonly maxTokens?: number;
+  readonly clientEmbedding?: boolean;
   readonly calibrate?: readonly string[];
 }
 
@@ -22,7 +23,7 @@ export async function compiledOf(what: string, options: BuildOptions & { given?:
       );
     return folder;
   }
-  const dir = compiledFolder(`${at.name}-${options.weights}`);
+  const dir = compiledFolder(`${at.name}-${options.weights}${options.clientEmbedding ? '-client-embedding' : ''}`);
   const key = compileKey(at, options);
   if (isCompiled(dir)) {
     try {

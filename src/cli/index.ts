@@ -39,6 +39,8 @@ const tokensOption = (): Option =>
   new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, or what the model takes)').argParser(
     whole(1, 1 << 20),
   );
+const embeddingOption = (): Option =>
+  new Option('--client-embedding', 'private weights: clients hold the embedding table after all, which saves its product in every run');
 const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
 const timeoutOption = (): Option => new Option('--timeout <seconds>', 'how long a silent party is waited for').argParser(seconds);
 
@@ -77,6 +79,7 @@ Every command: subrosa COMMAND --help`,
     .option('-o, --output <dir>', 'where to (default: .subrosa/compiled/NAME-WEIGHTS)')
     .addOption(weightsOption())
     .addOption(tokensOption())
+    .addOption(embeddingOption())
     .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
     .option('--force', 'replace a compiled folder that is there')
     .option('--json', 'one JSON object on stdout')
@@ -98,6 +101,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(timeoutOption())
     .addOption(weightsOption())
     .addOption(tokensOption())
+    .addOption(embeddingOption())
     .addHelpText(
       'after',
       `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`,
@@ -111,6 +115,7 @@ Every command: subrosa COMMAND --help`,
     .option('--json', 'one JSON object on stdout')
     .addOption(weightsOption())
     .addOption(tokensOption())
+    .addOption(embeddingOption())
     .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa cost fashion-vit\n  $ subrosa cost minilm --tokens 32 --json`)
     .action(async (model, options, command) => (await import('./cost.ts')).costCommand(model, options, command));
   program
@@ -122,6 +127,7 @@ Every command: subrosa COMMAND --help`,
     .option('--json', 'one JSON object on stdout, with every gate')
     .addOption(weightsOption())
     .addOption(tokensOption())
+    .addOption(embeddingOption())
     .addHelpText(
       'after',
       `${modelHelp}\nShares are added up here, where the input is known anyway; no party that runs\ncan be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`,

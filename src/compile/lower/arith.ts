@@ -9,7 +9,7 @@ import { type GraphNode, ModelError, type Tensor, tensor } from '../../graph/gra
 import { type Dim, dimAttr } from '../../program/program.ts';
 import type { T } from '../builder.ts';
 import { type Broadcast, broadcast, expanded } from './broadcast.ts';
-import { type Lowering, room, type Val } from './lowering.ts';
+import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 import { elementWise, reciprocal, squareOf } from './products.ts';
 import { smooth } from './smooth.ts';
 
@@ -136,7 +136,7 @@ export function affine(low: Lowering, out: string, name: string, x: Val, axis: n
   const back = x.shape.map((_, i) => perm.indexOf(i));
   const v = low.define(out, {
     lazy(f) {
-      const bits = low.bits(x);
+      const bits = Math.min(activationBits, low.bits(x));
       const t = turn(low.plain(x, bits), shape, perm);
       const base: Val = { name: `${out}.base`, shape, range: { shape, max: x.range.max }, shares: new Map([[bits, t]]), wires: new Map() };
       low.inputBits.set(base.name, bits);

@@ -9,6 +9,7 @@ import { add, batchNorm, div, mul, neg, pow, sub } from './arith.ts';
 import { matmul } from './products.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
 import { concat, gather, reduce, reshape, slice, split, transpose } from './shape.ts';
+import { softmax } from './softmax.ts';
 import { averagePool, conv, maxPool } from './windows.ts';
 import { smooth, type SmoothFunction } from './smooth.ts';
 
@@ -48,6 +49,7 @@ const operators: Readonly<Record<string, Lower>> = {
   Neg: neg,
   Pow: pow,
   MatMul: matmul,
+  Softmax: softmax,
   Relu: relu,
   LeakyRelu: leakyRelu,
   Clip: clip,

@@ -190,7 +190,7 @@ export class Lowering {
 
   private affineShare(v: Val, f: number): T {
     const { base, mul, add, names } = v.affine!;
-    const bits = this.bits(base);
+    const bits = Math.min(activationBits, this.bits(base));
     const x = this.plain(base, bits);
     const extra = Math.max(0, Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v)) - f)));
     const scale = 2 ** (f + extra);

@@ -41,7 +41,7 @@ function widened(range: Range, fn: SmoothFunction): Range {
   if (!fn.domain) return { lo: -roundUp(Math.max(0.5, -core * range.lo)), hi: roundUp(Math.max(0.5, core * range.hi)) };
   const slack = (core - 1) * (range.hi - range.lo) + 1e-3;
   const [from, to] = fn.domain;
-  return { lo: Math.max(range.lo - slack, from + (range.lo - from) / 1.5), hi: Math.min(range.hi + slack, to - (to - range.hi) / 1.5) };
+  return { lo: Math.max(range.lo - slack, from + (range.lo - from) / 1.5), hi: to === Infinity ? range.hi + slack : Math.min(range.hi + slack, to - (to - range.hi) / 1.5) };
 }
 
 interface Channel {

@@ -1,0 +1,236 @@
+/**
+ * The stages of a softmax by cooling and squaring (see attention.ts), and the softmax that stands alone.
+ *
+ * A softmax on its own has no row statistics, only its input's range: the coolings are as many as bring the whole range down to where the
+ * exponential's row sums cannot be faint, and Σb² may be anything down to 1/n. Its result is kept at 15 bits.
+ */
+import { type GraphNode, ModelError } from '../../graph/graph.ts';
+import { type Dim, byParam, dimAttr } from '../../program/program.ts';
+import { onCases, onCases2, product as productOf, type T } from '../builder.ts';
+import { type HeadRange, temperatures, type ValueRange } from '../calibrate.ts';
+import { chooseRow, chooseSmooth, type RowGate, type SmoothGate } from '../fit/index.ts';
+import { type Lowering, room } from './lowering.ts';
+import { nearest, rowAttrs } from './row.ts';
+
+/** Row means of the cooled exponential below this need another cooling. */
+const faintest = 0.03;
+const fewestStages = 2;
+const mostStages = 6;
+/** Largest ratio that the first, crude reciprocal serves. */
+const widestSquares = 500;
+/**
+ * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 12 leaves
+ * 5e-3 r.m.s. per probability there, 11 twice that. `step` is the score's own rounding.
+ */
+const exponential = { epsilon: 3e-4, t: 12, u: 12, slope: 0, step: 1e-3 };
+/** c lies this far above the largest calibrated score. */
+const headroom = 2.5;
+/** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.08. */
+export const fine = 30000;
+
+export interface Head {
+  index: number;
+  range: HeadRange;
+  stages: number;
+}
+
+/** Coolings of a head: the fewest after which the calibrated row means of the exponential are not faint. */
+export function stagesOf(r: HeadRange): number {
+  const c = r.hi + headroom;
+  for (let j = fewestStages; j < mostStages; j++) {
+    const squares = squareMeans([{ range: r, stages: j }]);
+    if (Math.exp(r.logMean[j] - c / 2 ** j) >= faintest && squares.hi / squares.lo <= widestSquares) return j;
+  }
+  return mostStages;
+}
+
+/** Range of Σa²/n₂ for these heads, with margin: n₂ may be almost twice the row's length, and other inputs go further than calibrated ones. */
+export function squareMeans(heads: readonly { range: HeadRange; stages: number }[]): { lo: number; hi: number } {
+  const mean = (h: { range: HeadRange; stages: number }, log: readonly number[]): number => Math.exp(log[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1));
+  return {
+    lo: 0.4 * Math.min(...heads.map((h) => mean(h, h.range.logMean))),
+    hi: Math.min(1, 2 * Math.max(...heads.map((h) => mean(h, h.range.logMeanHi)))),
+  };
+}
+
+/** Length of the exponential's range for this head. */
+function spanOf(h: Head): number {
+  const spread = 1.2 * (h.range.hi - h.range.lo) + headroom + 2;
+  return [4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256].find((v) => v >= spread) ?? spread;
+}
+
+/** Bits of the probabilities of a softmax on its own. */
+const probabilityBits = 15;
+
+/** A head's exponential: the scores' scale, the gate, and how far its zero lies below the calibrated top. */
+export interface Exponential {
+  readonly scale: number;
+  readonly gate: SmoothGate;
+  readonly phase: number;
+}
+
+/** The gates of the stages, for rows of `keys` values. */
+export class Stages {
+  constructor(
+    readonly low: Lowering,
+    readonly keys: Dim,
+  ) {}
+
+  /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */
+  exponential(h: Head): Exponential {
+    const length = spanOf(h);
+    const most = Math.min(2 ** 24 * 1.4, 2 ** room / (2 * Math.max(Math.abs(h.range.lo), Math.abs(h.range.hi))));
+    const period = 1.12 * length;
+    const al = Math.max(1, Math.ceil(2 ** 32 / (period * most)));
+    const scale = 2 ** 32 / (period * al);
+    const cool = 2 ** h.stages;
+    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, ...exponential, fractionBits: Math.log2(scale) });
+    return { scale, gate, phase: h.range.hi + headroom };
+  }
+
+  /** One value for each row length the program serves. */
+  byLength<V>(f: (n: number) => V): V {
+    if (typeof this.keys === 'number') return f(this.keys);
+    return byParam(this.keys, this.low.buckets, this.low.buckets.map(f));
+  }
+
+  /** a at f0 bits, as a wire. */
+  exp(scores: T, fits: readonly Exponential[], hi: number): T {
+    const { b } = this.low;
+    const t = Math.min(...fits.map((f) => f.gate.t));
+    const u = Math.min(...fits.map((f) => f.gate.u));
+    const m = Math.max(...fits.map((f) => f.gate.m));
+    const w = t + u + 2;
+    const y = b.gate('harmonic', [scores], {
+      f: 'exp',
+      axis: 0,
+      lanes: false,
+      m, t, u, w,
+      strips: fits.map((f, i) => ({ to: i + 1, K: f.gate.fit.a.length })),
+      // f is fitted on [−length, 0]; the score's own zero is c further down: the series turned by c.
+      series: fits.map((f) => turned(f.gate, f.phase)),
+      which: fits.map((_, i) => i),
+      multiplier: fits.map((f) => f.gate.al),
+      constant: fits.map((f) => Math.round(f.gate.fit.c0 * 2 ** (t + u))),
+    }, { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 })[0];
+    return b.extend(y, { s: this.byLength((n) => t + u - firstBits(n, hi)), share: false, wire: true }).wire!;
+  }
+
+  /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
+  first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>): { wire: T } {
+    const { b } = this.low;
+    const share = { kind: 'share' as const, bits: 32 };
+    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
+    const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
+    const g = this.rows(q, fits, '1/x', 1 / lowest, fine / 2 ** 15);
+    const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
+    const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
+    const c = b.gate('mul', [a, inverse], null, { ...share, ...square, scale: onCases2(a.scale as number, inverse.scale as number, (x, y) => x * y), bound: this.byLength((n) => Math.sqrt(padded(n) / lowest)) } as T)[0];
+    const half = (n: number): number => Math.floor(29.5 - firstBits(n, hi) - Math.log2(padded(n)));
+    const cWire = b.extend(c, { s: this.byLength((n) => bits(n) + firstBits(n, hi) - half(n)), share: false, wire: true }).wire!;
+    // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
+    const scale = this.byLength((n) => (fine / 2 ** 15) * 2 ** (firstBits(n, hi) + half(n)) * padded(n));
+    const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
+    return { wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true }).wire! };
+  }
+
+  /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
+  stage(x: T, lowest: number, rows: Partial<T>, square: Partial<T>): T {
+    const { b } = this.low;
+    const [squared, q] = this.squares(x, rows, square);
+    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: sumRange(lowest, n), hi: 1.3, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
+    const g = this.rows(q, fits, '1/x', this.byLength((n) => 2 / sumRange(lowest, n)), 2 ** 15 / fine);
+    const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
+    const bWire = b.extend(squared, { s: 10, share: false, wire: true }).wire!;
+    const scale = onCases2(bWire.scale as number, gWire.scale as number, (p, r) => p * r);
+    const z = b.gate('mul', [bWire, gWire], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
+    return b.extend(z, { s: 14, share: false, wire: true }).wire!;
+  }
+
+  squares(x: T, rows: Partial<T>, square: Partial<T>): [T, T] {
+    const { b } = this.low;
+    const scale = onCases(x.scale as number, (s) => s * s);
+    const squared = b.gate('square', [x], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.1 } as T)[0];
+    return [squared, b.gate('sumAxis', [squared], { axis: 2 }, { kind: 'share', bits: 32, ...rows, scale, bound: 1.2 } as T)[0]];
+  }
+
+  rows(x: T, fits: (n: number) => RowGate, f: string, bound: number, times = 1): T {
+    const { b } = this.low;
+    const G = x.shape[0] as number;
+    const attrs = this.byLength((n) => rowAttrs(fits(n), f, G, 0, times));
+    return b.gate('harmonic', [x], attrs, { ...x, scale: this.byLength((n) => times * 2 ** (fits(n).t + fits(n).u)), bound, label: undefined })[0];
+  }
+}
+
+/** Range of a value's calibrated entries. */
+function extent(r: ValueRange): { lo: number; hi: number } {
+  const c = r.channels;
+  return c ? { lo: Math.min(...c.lo), hi: Math.max(...c.hi) } : { lo: -r.max, hi: r.max };
+}
+
+/** Coolings serve scores this far apart: those of a mask of −10,000 are not. */
+const widest = 150;
+
+export function softmax(low: Lowering, node: GraphNode): void {
+  const { b } = low;
+  const x = low.value(node.inputs[0]);
+  const rank = x.shape.length;
+  const axis = (node.attrs.axis as number | undefined) ?? -1;
+  if ((axis < 0 ? axis + rank : axis) !== rank - 1) throw new ModelError(`${node.name}: softmax over axis ${axis} of [${x.shape}] is not supported; over the last axis it is`);
+  const { lo, hi } = extent(x.range);
+  if (hi - lo > widest) throw new ModelError(`${node.name}: scores from ${lo} to ${hi} are too far apart for a private softmax (${widest}); leave out positions rather than mask them`);
+  const at = (f: (cool: number) => number): number[] => Array.from({ length: temperatures }, (_, j) => f(2 ** j));
+  const range: HeadRange = { lo, hi, logMean: at((t) => lo / t), logMeanHi: at((t) => hi / t), squares: at(() => 0) };
+  const head: Head = { index: 0, range, stages: stagesOf(range) };
+  const keys = x.shape.at(-1)!;
+  const n = productOf(x.shape.slice(0, -1));
+  const soft = new Stages(low, keys);
+  const length = spanOf(head);
+  // The accumulator of a product with room for the exponential's range needs no rescale before it.
+  const raw = x.raw && !x.order && typeof x.raw.scale === 'number' && 2 ** 32 / x.raw.scale >= 1.7 * length ? x.raw : low.plain(x);
+  const cool = 2 ** head.stages;
+  const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, ...exponential, fractionBits: Math.log2(raw.scale as number) });
+  const scores = b.gate('reshape', [raw], { shape: [1, dimAttr(n), dimAttr(keys)] }, { ...raw, shape: [1, n, keys], label: undefined })[0];
+  const rows = { kind: 'share' as const, bits: 32, shape: [1, n] as Dim[] };
+  const square = { kind: 'share' as const, bits: 32, shape: [1, n, keys] as Dim[] };
+  const squares = squareMeans([head]);
+  const a = soft.exp(scores, [{ scale: raw.scale as number, gate, phase: hi + headroom }], squares.hi);
+  let { wire } = soft.first(a, squares, rows, square);
+  for (let stage = 2; stage < head.stages; stage++) wire = soft.stage(wire, 0, rows, square);
+  // The last stage, with a precise reciprocal.
+  const [squared, q] = soft.squares(wire, rows, square);
+  const fits = (l: number): RowGate => lastReciprocal(sumRange(0, l));
+  const g = soft.rows(q, fits, '1/x', soft.byLength((l) => 2 / sumRange(0, l)));
+  const inverse = b.extend(g, { s: soft.byLength((l) => fits(l).t + fits(l).u - (29 - squareBits(l))), share: false, wire: true }).wire!;
+  const top = b.extend(squared, { s: soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), share: false, wire: true }).wire!;
+  const z = b.gate('mul', [top, inverse], null, { ...square, scale: onCases2(top.scale as number, inverse.scale as number, (s, r) => s * r), bound: 1.1 })[0];
+  const p = b.extend(z, { s: 29 - probabilityBits, bound: 1.1 }).share!;
+  const out = node.outputs[0];
+  low.inputBits.set(out, probabilityBits);
+  low.defineShare(out, b.gate('reshape', [p], { shape: x.shape.map(dimAttr) }, { ...p, shape: x.shape, label: out })[0], probabilityBits);
+}
+
+/** Row lengths count as the next power of two, so that means are shifts. */
+const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
+/** Bits of the unnormalised a, so that its squares' row sum stays below 2^32/1.15: the sum's mean is below `hi`. */
+const firstBits = (n: number, hi: number): number => Math.min(16, Math.floor((31.7 - Math.log2(padded(n) * hi)) / 2));
+/** Bits of b² in the product with v. */
+export const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
+
+/** 1/x to 2e-3 where that takes no more than 128 harmonics, else as near as they come (5e-3 at 128 tokens). */
+export const lastReciprocal = (lo: number): RowGate => nearest('reciprocal', { lo, hi: 1.3, unitsPerOne: fine ** 2 }, [[2e-3, 128]]);
+
+/** Smallest calibrated Σp² at temperature 2^j over these heads. */
+export const least = (heads: readonly HeadRange[], j: number): number => Math.min(...heads.map((h) => h.squares[j]));
+/** Smallest Σb² a stage must serve: half the calibrated one, or what rows of this length can have when their sum is 0.8. */
+export const sumRange = (lowest: number, n: number): number => Math.max(0.5 * lowest, 0.6 / n);
+
+/** The series of y ↦ f(y − phase). */
+function turned(gate: SmoothGate, phase: number): { a: number[]; b: number[] } {
+  const { a, b, period } = gate.fit;
+  const angle = (k: number): number => (2 * Math.PI * (k + 1) * phase) / period;
+  return {
+    a: a.map((ak, k) => ak * Math.cos(angle(k)) - b[k] * Math.sin(angle(k))),
+    b: a.map((ak, k) => ak * Math.sin(angle(k)) + b[k] * Math.cos(angle(k))),
+  };
+}

@@ -21,7 +21,10 @@ export interface LayerCost {
 
 export interface ProgramCost {
   readonly rounds: number;
-  /** Payload and frame headers of one step, all directions of a link together. */
+  /**
+   * Payload and frame headers of one step. p0p1 and client: both directions. dealer: what it sends, corrections; towards it go a request
+   * for the step and, where a window is full, credits of 16 bytes. Opening a session (some hundred bytes) is no part of a step.
+   */
   readonly bytes: { readonly p0p1: number; readonly dealer: number; readonly client: number };
   readonly partyMacs: number;
   readonly dealerMacs: number;
@@ -57,7 +60,7 @@ export function cost(program: Program, params: Params): ProgramCost {
   return {
     rounds,
     bytes: {
-      p0p1: total((l) => l.openedBytes) + 2 * rounds * frameHeader,
+      p0p1: total((l) => l.openedBytes) + 2 * rounds * frameHeader + agreement,
       dealer: total((l) => l.correctionBytes) + b.blocks.length * frameHeader,
       client: clientBytes(b),
     },
@@ -68,9 +71,15 @@ export function cost(program: Program, params: Params): ProgramCost {
   };
 }
 
-/** Input: a 32-byte seed to P0, a share to P1. Output: one share from each, in whole bytes of its ring. */
+/** Bytes before the share in an input frame: step and parameters as JSON, in a room that does not depend on the step. */
+export const inputHead = (params: Params): number => 4 + 4 * Math.ceil(JSON.stringify({ step: 2 ** 32 - 1, params }).length / 4);
+
+/** Between the parties beside openings: P1 has the input (a digest of it), P0 says go. */
+const agreement = 32 + 2 * frameHeader;
+
+/** Input: a 32-byte seed to P0, a share to P1, both behind step and parameters. Output: one share from each, in 4-byte words. */
 function clientBytes(b: ReturnType<typeof bind>): number {
-  const inputs = b.program.inputs.reduce((s, i) => s + 4 * b.tensors[i.tensor].size, 32);
+  const inputs = b.program.inputs.reduce((s, i) => s + 4 * b.tensors[i.tensor].size, 32 + 2 * inputHead(b.params));
   const outputs = b.program.outputs.reduce((s, o) => s + 2 * 4 * b.tensors[o.tensor].size, 0);
   return inputs + outputs + (2 + 2 * b.program.outputs.length) * frameHeader;
 }

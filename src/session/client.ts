@@ -5,7 +5,9 @@
  */
 import { createCipheriv, randomBytes } from 'node:crypto';
 import type { Link } from '../net/link.ts';
-import { dim, type Params, type Program, resolve } from '../program/program.ts';
+import type { BoundTensor } from '../gates/gate.ts';
+import { bind } from '../program/bind.ts';
+import { dim, type Params, type Program } from '../program/program.ts';
 import { decode, encode, encodeInput, Failed, frames, Open, SessionError } from './messages.ts';
 
 export interface ClientInput {
@@ -35,6 +37,8 @@ export function paramsOf(program: Program, inputs: Readonly<Record<string, Clien
     });
     const expected = input.shape.map((d) => dim(d, params));
     if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i])) throw new InputError(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
+    const size = expected.reduce((a, b) => a * b, 1);
+    if (given.data.length !== size) throw new InputError(`input '${input.name}': shape [${given.shape}] has ${size} values, got ${given.data.length}`);
   }
   for (const [name, { min, max }] of Object.entries(program.params))
     if (params[name] < min || params[name] > max) throw new InputError(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
@@ -106,12 +110,16 @@ export class ClientSession {
     const mask = createCipheriv('chacha20', seed, new Uint8Array(16)).update(new Uint8Array(4 * words.length));
     const other = new Uint32Array(mask.buffer.slice(mask.byteOffset, mask.byteOffset + mask.length));
     for (let i = 0; i < words.length; i++) words[i] -= other[i];
+    const { tensors } = bind(program, params);
+    const sizes = program.outputs.map((o) => tensors[o.tensor].size);
     const step = this.step++;
     const shares: Uint32Array[][] = program.outputs.map(() => []);
     await this.exchange((done) => {
       let left = 2 * program.outputs.length;
       return (party, type, seq, payload) => {
-        if (type !== frames.output || seq >= shares.length) return;
+        if (type !== frames.output) return;
+        const size = sizes[seq];
+        if (size === undefined || shares[seq][party] || payload.length !== 4 * size) throw new SessionError('bad-message', `p${party} sent an output of ${payload.length} bytes that is not due`);
         shares[seq][party] = new Uint32Array(payload.slice().buffer);
         if (--left === 0) done(undefined);
       };
@@ -119,29 +127,22 @@ export class ClientSession {
       this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
       this.links[1].send(frames.input, this.number, step, encodeInput(step, params, new Uint8Array(words.buffer)));
     });
-    return Object.fromEntries(program.outputs.map((o, i) => [o.name, this.reconstruct(o.tensor, params, shares[i])]));
+    return Object.fromEntries(program.outputs.map((o, i) => [o.name, this.reconstruct(tensors[o.tensor], shares[i])]));
   }
 
   close(): void {
+    if (this.over) return;
     for (const l of this.links) l.send(frames.end, this.number, 0, new Uint8Array(0));
     this.over ??= new SessionError('ended', 'the session was closed');
   }
 
-  private reconstruct(tensor: number, params: Params, [a, b]: Uint32Array[]): ClientOutput {
-    const { bits, scale } = resolve(this.program.tensors[tensor], params);
+  private reconstruct({ bits, scale, shape }: BoundTensor, [a, b]: Uint32Array[]): ClientOutput {
     const half = 2 ** (bits - 1);
     const data = Float64Array.from(a, (w, i) => {
       const v = (w + b[i]) % (2 * half);
       return (v >= half ? v - 2 * half : v) / (typeof scale === 'number' ? scale : scale[i % scale.length]);
     });
-    return { shape: this.shapeOf(tensor, data.length, params), data };
-  }
-
-  /** The output's shape, as the program's reveal gate declares it. */
-  private shapeOf(tensor: number, size: number, params: Params): readonly number[] {
-    const gate = this.program.gates.find((g) => g.out[0] === tensor)!;
-    const shape = (gate.attrs as { shape?: (number | string)[] }).shape?.map((d) => dim(typeof d === 'object' ? (d as { dim: string }).dim : d, params));
-    return shape ?? [size];
+    return { shape, data };
   }
 
   private exchange<T>(handler: (done: (v: T) => void) => (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void, send: () => void): Promise<T> {
@@ -176,6 +177,8 @@ export class ClientSession {
   }
 
   private fail(e: Error): void {
+    // Each party drops what it may still hold of the session.
+    if (!this.over) for (const l of this.links) l.send(frames.end, this.number, 0, new Uint8Array(0));
     this.over ??= e;
     this.waiting?.fail(e);
   }

@@ -9,7 +9,7 @@ import { type Identity, makeIdentity } from '../net/keys.ts';
 import type { Link } from '../net/link.ts';
 import { dial } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
-import { ClientSession, type ClientInput, type ClientOutput } from './client.ts';
+import { ClientSession, type ClientInput, type ClientOutput, InputError } from './client.ts';
 import { SessionError } from './messages.ts';
 import type { FromRole, RoleStats, ToRole } from './role.ts';
 
@@ -33,6 +33,9 @@ export interface ClusterRun {
 
 export interface Cluster {
   readonly setupSeconds: number;
+  /** The roles' process ids, for tests. */
+  readonly pids: Readonly<Record<Role, number>>;
+  /** Throws InputError when the program does not take the inputs. Any other error ends the cluster: no process is left. */
   run(inputs: Readonly<Record<string, ClientInput>>): Promise<ClusterRun>;
   peakRss(): Promise<Record<Role, number>>;
   close(): Promise<void>;
@@ -105,7 +108,9 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
         if (child.exitCode !== null || child.signalCode !== null) return undefined;
         const gone = new Promise((resolve) => child.once('exit', resolve));
         child.kill();
-        return gone;
+        // One that hangs, or is stopped, does not hear that.
+        const harder = setTimeout(() => child.kill('SIGKILL'), 1000);
+        return gone.then(() => clearTimeout(harder));
       }),
     );
   };
@@ -129,24 +134,31 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     const stats = async (): Promise<Record<Role, RoleStats>> =>
       Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats')).stats]))) as Record<Role, RoleStats>;
     let before = await stats();
+    const step = async (inputs: Readonly<Record<string, ClientInput>>, at: number) => {
+      const outputs = await session.run(inputs);
+      return { outputs, seconds: (performance.now() - at) / 1000, after: await stats() };
+    };
     const clientBytes = (): number => open.reduce((s, l) => s + l.counters.sentBytes + l.counters.receivedBytes, 0);
     return {
       setupSeconds: (performance.now() - from) / 1000,
+      pids: Object.fromEntries(processes.map((p) => [p.role, p.child.pid])) as Record<Role, number>,
       async run(inputs) {
         if (failed) throw failed;
         const sent = clientBytes();
         const at = performance.now();
-        const outputs = await session.run(inputs).catch((e: Error) => {
-          throw failed ?? e;
+        const { outputs, seconds, after } = await step(inputs, at).catch(async (e: Error) => {
+          if (e instanceof InputError) throw e;
+          // The session is lost, and with it the cluster's use: nothing is left behind.
+          failed ??= e;
+          await stop();
+          throw failed;
         });
-        const seconds = (performance.now() - at) / 1000;
-        const after = await stats();
         const delta = (role: Role, peer: string): number => (after[role].sent[peer] ?? 0) - (before[role].sent[peer] ?? 0);
         const result: ClusterRun = {
           outputs,
           stats: {
             seconds,
-            rounds: (after.p0.frames.p1 ?? 0) - (before.p0.frames.p1 ?? 0),
+            rounds: after.p0.rounds - before.p0.rounds,
             bytes: { p0p1: delta('p0', 'p1') + delta('p1', 'p0'), dealer: delta('dealer', 'p0') + delta('dealer', 'p1'), client: clientBytes() - sent },
             received: options.keepReceived ? new Uint8Array(Buffer.from(after.p0.received, 'base64')) : undefined,
             profile: options.profile ? { p0: after.p0.profile, p1: after.p1.profile, dealer: after.dealer.profile } : undefined,

@@ -48,13 +48,12 @@ export class DealerHost {
 
   connect(party: 0 | 1, link: Link): void {
     this.links[party] = link;
+    if (party === 1) this.blocked = false;
     link.onFrame = (f) => {
       try {
         this.from(party, f);
       } catch (e) {
-        const code = e instanceof SessionError ? e.code : 'internal';
-        for (const l of this.links) l?.send(frames.failed, f.session, 0, encode({ code, message: `dealer: ${(e as Error).message}`.slice(0, 900) }));
-        this.end(f.session);
+        this.fail(f.session, e);
       }
     };
     link.onDrain = () => {
@@ -62,7 +61,9 @@ export class DealerHost {
       this.later();
     };
     link.onClose = (error) => {
+      if (this.links[party] !== link) return;
       this.links[party] = undefined;
+      if (party === 1) this.blocked = false;
       for (const number of [...this.sessions.keys()]) {
         this.links[1 - party]?.send(frames.failed, number, 0, encode({ code: 'peer-failed', message: error?.message ?? `p${party} closed its link to the dealer` }));
         this.end(number);
@@ -77,7 +78,11 @@ export class DealerHost {
     if (f.type === frames.end || f.type === frames.failed) return this.end(f.session);
     if (party !== 1) throw new SessionError('bad-message', `p0 sent a frame of type ${f.type}`);
     if (f.type === frames.credit) {
-      if (this.stream?.session === f.session) this.stream.released = f.seq;
+      const s = this.stream;
+      if (s?.session === f.session) {
+        if (f.seq < s.released || f.seq > s.step.prepared.binding.blocks.length) throw new SessionError('bad-message', `p1 let go ${f.seq} blocks after ${s.released}`);
+        s.released = f.seq;
+      }
       this.later();
     } else if (f.type === frames.step) {
       const { step, params } = decode(Step, f.payload, 'p1');
@@ -99,8 +104,17 @@ export class DealerHost {
     const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
     const seeds = [newSeed(), newSeed()];
     session.keys = [sessionKey(seeds[0], 'mask 0', setting), sessionKey(seeds[1], 'mask 1', setting)];
-    this.links.forEach((l, i) => l?.send(frames.seed, f.session, 0, seeds[i]));
+    this.links.forEach((l, i) => {
+      l?.send(frames.seed, f.session, 0, seeds[i]);
+    });
     for (const s of seeds) s.fill(0);
+  }
+
+  /** Ends a session with a word to both parties. */
+  private fail(number: number, e: unknown): void {
+    const code = e instanceof SessionError ? e.code : 'internal';
+    for (const l of this.links) l?.send(frames.failed, number, 0, encode({ code, message: `dealer: ${(e as Error).message}`.slice(0, 900) }));
+    this.end(number);
   }
 
   private end(number: number): void {
@@ -135,22 +149,36 @@ export class DealerHost {
       if (after > s.released) return;
       const slot = this.sending.indexOf(false);
       if (slot < 0) return;
-      const block = s.step.next(slot)!;
-      made += block.bytes.length;
-      this.sending[slot] = true;
-      this.blocked = !this.links[1]!.send(frames.block, s.session, block.index, block.bytes, () => {
-        this.sending[slot] = false;
-        this.later();
-      });
+      try {
+        made += this.deal(s, slot);
+      } catch (e) {
+        this.fail(s.session, e);
+      }
     }
     if (!this.blocked) this.later();
   }
 
+  private deal(s: Stream, slot: number): number {
+    const block = s.step.next(slot)!;
+    this.sending[slot] = true;
+    this.blocked = !this.links[1]!.send(frames.block, s.session, block.index, block.bytes, () => {
+      this.sending[slot] = false;
+      this.later();
+    });
+    return block.bytes.length;
+  }
+
+  /** The next step asked for; a step that cannot be prepared ends its session, and the one after it has its turn. */
   private begin(): Stream | undefined {
-    const next = this.queue.shift();
-    if (!next) return undefined;
-    const keys = this.sessions.get(next.session)!.keys!;
-    return { session: next.session, step: new DealerStep(this.prepare(next.params), next.step, keys, this.options.profile), released: 0 };
+    for (let next = this.queue.shift(); next; next = this.queue.shift()) {
+      try {
+        const keys = this.sessions.get(next.session)!.keys!;
+        return { session: next.session, step: new DealerStep(this.prepare(next.params), next.step, keys, this.options.profile), released: 0 };
+      } catch (e) {
+        this.fail(next.session, e);
+      }
+    }
+    return undefined;
   }
 
   private prepare(params: Params): Prepared {

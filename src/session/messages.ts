@@ -8,6 +8,8 @@
  *   P0 → P1          zero    32 bytes              seed of the zero sharing, unknown to the dealer
  *   party → client   ready   {id, hash}
  *   client → party   input   JSON {step, params}, then P0: a 32-byte seed, P1: words
+ *   P1 → P0          have    seq = step; SHA-256 of [step, params]: P1 has the input
+ *   P0 → P1          go      seq = step: P0 has it too and runs it next
  *   P1 → dealer      step    {step, params}
  *   P0 ↔ P1          opening masked words, one frame a round
  *   dealer → P1      block   corrections; seq = number of the block
@@ -17,9 +19,10 @@
  *   anyone           end                           ends the session
  */
 import { z } from 'zod';
+import { inputHead } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
 
-export const frames = { open: 16, seed: 17, zero: 18, ready: 19, input: 20, step: 21, opening: 22, block: 23, credit: 24, output: 25, failed: 26, end: 27 } as const;
+export const frames = { open: 16, seed: 17, zero: 18, ready: 19, input: 20, step: 21, opening: 22, block: 23, credit: 24, output: 25, failed: 26, end: 27, have: 28, go: 29 } as const;
 
 const hex = (n: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * n}}$`));
 export const Open = z.object({ id: hex(16), hash: hex(32) });
@@ -51,10 +54,10 @@ export function decode<T>(schema: z.ZodType<T>, payload: Uint8Array, from: strin
   }
 }
 
-/** Input frame: u32 length of the JSON, the JSON, padding to 4 bytes, then the bytes. */
+/** Input frame: u32 length of the JSON, the JSON, padding up to `inputHead` bytes, then the share. */
 export function encodeInput(step: number, params: Params, bytes: Uint8Array): Uint8Array[] {
   const head = encode({ step, params });
-  const out = new Uint8Array(4 + Math.ceil(head.length / 4) * 4);
+  const out = new Uint8Array(inputHead(params));
   new DataView(out.buffer).setUint32(0, head.length, true);
   out.set(head, 4);
   return [out, bytes];
@@ -64,5 +67,5 @@ export function decodeInput(payload: Uint8Array, from: string): { step: number; 
   const length = payload.length >= 4 ? new DataView(payload.buffer, payload.byteOffset).getUint32(0, true) : Infinity;
   if (4 + length > payload.length) throw new SessionError('bad-message', `${from} sent a truncated input`);
   const { step, params } = decode(Step, payload.subarray(4, 4 + length), from);
-  return { step, params, bytes: payload.subarray(4 + Math.ceil(length / 4) * 4) };
+  return { step, params, bytes: payload.subarray(inputHead(params)) };
 }

@@ -3,10 +3,16 @@
  *
  * It enforces single use by itself: steps of a session only go up, seeds live in memory only and are forgotten with the session, and a lost
  * link ends every session that leaned on it.
+ *
+ * Both parties must run the same step. P1 says which inputs it has, P0 chooses among those that both have and says go: a client that
+ * sends to one party only, or other things to each, keeps nobody waiting but itself.
+ *
+ * What others can make a party keep is bounded: an input a session, of the size its parameters say; `mostSessions` a client; an early
+ * opening a session; an early zero seed for as many sessions as P0 has announced, `mostZeros` at most.
  */
-import { createDecipheriv } from 'node:crypto';
+import { createDecipheriv, createHash } from 'node:crypto';
 import type { Frame, Link } from '../net/link.ts';
-import type { Params } from '../program/program.ts';
+import { dim, type Params, type Program } from '../program/program.ts';
 import { type Model, type Prepared, prepare } from '../runtime/model.ts';
 import { PartyStep, type Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey, type Setting } from './keys.ts';
@@ -31,6 +37,8 @@ interface Session {
   zero?: Uint8Array;
   ready: boolean;
   lastStep: number;
+  /** P0: the input that P1 has said it has. */
+  peerHas?: { readonly step: number; readonly digest: Uint8Array };
 }
 
 interface Running {
@@ -41,6 +49,10 @@ interface Running {
   credited: number;
   /** The first block that a credit may still hold back. */
   nextCredit: number;
+  /** Blocks that have come. */
+  blocks: number;
+  /** Whether it stands still for want of corrections. */
+  starved: boolean;
 }
 
 interface Waiting {
@@ -48,14 +60,22 @@ interface Waiting {
   readonly step: number;
   readonly params: Params;
   readonly bytes: Uint8Array;
+  readonly digest: Buffer;
+  /** P1: P0 has said go. */
+  go: boolean;
 }
 
+const mostSessions = 256;
+const mostZeros = 4096;
+
 export class PartyHost {
+  /** Openings sent. */
+  rounds = 0;
   private readonly sessions = new Map<number, Session>();
-  private readonly queue: Waiting[] = [];
+  private queue: Waiting[] = [];
   private readonly prepared = new Map<string, Prepared>();
   private running?: Running;
-  /** Openings of a step or round this party has not reached yet: at most one a session, since the peer waits for ours. */
+  /** P1: openings of a step or round it has not reached yet, for want of corrections: at most one a session, since P0 waits for ours. */
   private early: { session: number; seq: number; payload: Uint8Array }[] = [];
   private readonly earlyZeros = new Map<number, Uint8Array>();
   private peer?: Link;
@@ -67,85 +87,125 @@ export class PartyHost {
     this.peer = link;
     link.frameSink = (type, session, seq, length) => (type === frames.opening && this.expects(session, seq) && length === this.running!.step.outgoing().length ? this.running!.step.incoming(length) : null);
     link.onFrame = (f) => this.guard(f.session, link, () => this.fromPeer(f));
-    link.onClose = (error) => this.lost(link.peer, error);
-    link.awaiting(true);
+    link.onClose = (error) => this.lost(link, error);
   }
 
   connectDealer(link: Link): void {
     this.dealer = link;
-    link.frameSink = (type, session, seq) => {
-      if (type !== frames.block || this.running?.session.number !== session || seq >= this.running.step.prepared.binding.blocks.length) return null;
-      const { at, bytes } = this.running.step.blockAt(seq);
-      return this.options.model.k.u8.subarray(at, at + bytes);
-    };
+    link.frameSink = (type, session, seq) => (type === frames.block && this.running?.session.number === session ? (this.placeOf(this.running, seq) ?? null) : null);
     link.onFrame = (f) => this.guard(f.session, link, () => this.fromDealer(f));
-    link.onClose = (error) => this.lost('dealer', error);
+    link.onClose = (error) => this.lost(link, error);
   }
 
   connectClient(link: Link): void {
     link.onFrame = (f) => this.guard(f.session, link, () => this.fromClient(link, f));
     link.onClose = () => {
-      for (const s of this.sessions.values()) if (s.client === link) this.end(s, true);
+      for (const s of [...this.sessions.values()]) if (s.client === link) this.end(s, this.peer, this.dealer);
+      this.watch();
     };
   }
 
   private fromClient(link: Link, f: Frame): void {
-    if (f.type === frames.open) {
-      const open = decode(Open, f.payload, 'the client');
-      if (open.hash !== this.options.hash) throw new SessionError('unknown-model', `this party does not have program ${open.hash.slice(0, 16)}…: deploy it, or ask for ${this.options.hash.slice(0, 16)}…`);
-      if (this.sessions.has(f.session)) throw new SessionError('bad-message', 'the session exists already');
-      if (!this.peer || !this.dealer) throw new SessionError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
-      const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
-      const session: Session = { number: f.session, setting, client: link, ready: false, lastStep: -1 };
-      this.sessions.set(f.session, session);
-      this.dealer.send(frames.open, f.session, 0, encode(open));
-      this.dealer.awaiting(true);
-      if (this.options.index === 0) {
-        const seed = newSeed();
-        session.zero = sessionKey(seed, 'zero', setting);
-        this.peer.send(frames.zero, f.session, 0, seed);
-      } else this.takeZero(session);
+    const session = this.sessions.get(f.session);
+    if (f.type === frames.open) return this.open(link, f, session);
+    if (f.type === frames.end || f.type === frames.failed) {
+      // A session that has ended here already may be ended again.
+      if (session?.client === link) this.end(session, this.peer, this.dealer);
       return;
     }
-    const session = this.sessions.get(f.session);
     if (!session || session.client !== link) throw new SessionError('ended', 'no such session: open a new one');
-    if (f.type === frames.end) return this.end(session, true);
-    if (f.type !== frames.input || !session.ready) throw new SessionError('bad-message', 'an input was sent before the session was ready');
+    if (f.type !== frames.input || !session.ready) throw new SessionError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
     const { step, params, bytes } = decodeInput(f.payload, 'the client');
     if (step <= session.lastStep) throw new SessionError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
+    if (this.running?.session === session || this.queue.some((w) => w.session === session)) throw new SessionError('bad-message', 'a session runs one input at a time');
+    const total = this.options.index === 0 ? 32 : inputBytes(this.options.model.program, params);
+    if (bytes.length !== total) throw new SessionError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
     session.lastStep = step;
-    this.queue.push({ session, step, params, bytes: bytes.slice() });
+    const digest = createHash('sha256').update(JSON.stringify([step, Object.entries(params).sort()])).digest();
+    this.queue.push({ session, step, params, bytes: bytes.slice(), digest, go: false });
+    if (this.options.index === 1) this.peer!.send(frames.have, session.number, step, digest);
     this.start();
+  }
+
+  private open(link: Link, f: Frame, known: Session | undefined): void {
+    const open = decode(Open, f.payload, 'the client');
+    if (open.hash !== this.options.hash) throw new SessionError('unknown-model', `this party does not have program ${open.hash.slice(0, 16)}…: deploy it, or ask for ${this.options.hash.slice(0, 16)}…`);
+    if (known) throw new SessionError('bad-message', 'the session exists already');
+    if ([...this.sessions.values()].filter((s) => s.client === link).length >= mostSessions) throw new SessionError('too-large', `a client may have ${mostSessions} sessions open: end some`);
+    if (!this.peer || !this.dealer) throw new SessionError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
+    const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
+    const session: Session = { number: f.session, setting, client: link, ready: false, lastStep: -1 };
+    this.sessions.set(f.session, session);
+    this.dealer.send(frames.open, f.session, 0, encode(open));
+    if (this.options.index === 0) {
+      const seed = newSeed();
+      session.zero = sessionKey(seed, 'zero', setting);
+      this.peer.send(frames.zero, f.session, 0, seed);
+      seed.fill(0);
+    } else this.takeZero(session);
   }
 
   private fromDealer(f: Frame): void {
     const session = this.sessions.get(f.session);
     if (!session) return;
+    const r = this.running;
     if (f.type === frames.seed) {
+      if (session.seed || f.payload.length !== 32) throw new SessionError('bad-message', 'the dealer sent a second seed, or one of another size');
       session.seed = sessionKey(f.payload, this.options.index === 0 ? 'mask 0' : 'mask 1', session.setting);
+      f.payload.fill(0);
       this.answer(session);
-    } else if (f.type === frames.block && this.running?.session === session) {
-      this.options.onReceived?.('dealer', f.payload);
-      this.running.step.blockArrived();
+    } else if (f.type === frames.block && r?.session === session) {
+      const place = this.placeOf(r, f.seq);
+      if (place?.length !== f.payload.length) throw new SessionError('bad-message', `the dealer sent block ${f.seq} of ${f.payload.length} bytes out of turn`);
+      if (f.payload.buffer !== place.buffer || f.payload.byteOffset !== place.byteOffset) place.set(f.payload);
+      r.blocks++;
+      this.options.onReceived?.('dealer', place);
+      r.step.blockArrived();
       this.drive();
-    } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the dealer').message);
+    } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the dealer').message, this.peer);
+    else if (f.type === frames.end) this.fail(session, 'the dealer ended the session', this.peer);
+  }
+
+  /** Where the dealer's block of this number goes, if it is the next one and what lay there before has been let go. */
+  private placeOf(r: Running, seq: number): Uint8Array | undefined {
+    const { binding, ring } = r.step.prepared;
+    if (this.options.index === 0 || seq !== r.blocks || seq >= binding.blocks.length || ring.after[seq] > r.step.released) return undefined;
+    const { at, bytes } = r.step.blockAt(seq);
+    return this.options.model.k.u8.subarray(at, at + bytes);
   }
 
   private fromPeer(f: Frame): void {
-    if (f.type === frames.opening) {
-      this.options.onReceived?.('peer', f.payload);
-      if (this.expects(f.session, f.seq)) this.complete(f.payload);
-      else this.early.push({ session: f.session, seq: f.seq, payload: f.payload.slice() });
-      return;
-    }
+    const session = this.sessions.get(f.session);
     if (f.type === frames.zero && this.options.index === 1) {
+      if (session?.zero || f.payload.length !== 32) throw new SessionError('bad-message', 'p0 sent a second zero seed, or one of another size');
       this.earlyZeros.set(f.session, f.payload.slice());
-      const session = this.sessions.get(f.session);
+      if (this.earlyZeros.size > mostZeros) this.earlyZeros.delete(this.earlyZeros.keys().next().value as number);
       if (session) this.takeZero(session);
       return;
     }
-    const session = this.sessions.get(f.session);
-    if (session && f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the other party').message);
+    if (f.type === frames.end || f.type === frames.failed) this.earlyZeros.delete(f.session);
+    if (!session) return;
+    if (f.type === frames.opening) this.opened(session, f);
+    else if (f.type === frames.have && this.options.index === 0) {
+      session.peerHas = { step: f.seq, digest: f.payload.slice() };
+      this.start();
+    } else if (f.type === frames.go && this.options.index === 1) {
+      const input = this.queue.find((w) => w.session === session && w.step === f.seq && !w.go);
+      if (!input) throw new SessionError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
+      input.go = true;
+      this.queue = [...this.queue.filter((w) => w !== input && w.go), input, ...this.queue.filter((w) => !w.go)];
+      this.start();
+    } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the other party').message, this.dealer);
+    else if (f.type === frames.end) this.fail(session, 'the session was ended at the other party', this.dealer);
+    else throw new SessionError('bad-message', `the other party sent a frame of type ${f.type}`);
+  }
+
+  private opened(session: Session, f: Frame): void {
+    this.options.onReceived?.('peer', f.payload);
+    if (this.expects(f.session, f.seq)) return this.complete(f.payload);
+    const next = this.running?.session === session ? this.running.step.round === f.seq && this.running.starved : this.queue.some((w) => w.session === session && w.go) && f.seq === 0;
+    if (this.options.index === 0 || !next || this.early.some((e) => e.session === f.session)) throw new SessionError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
+    this.early.push({ session: f.session, seq: f.seq, payload: f.payload.slice() });
   }
 
   private takeZero(session: Session): void {
@@ -153,6 +213,7 @@ export class PartyHost {
     if (!seed) return;
     this.earlyZeros.delete(session.number);
     session.zero = sessionKey(seed, 'zero', session.setting);
+    seed.fill(0);
     this.answer(session);
   }
 
@@ -162,17 +223,23 @@ export class PartyHost {
     session.client.send(frames.ready, session.number, 0, encode({ id: session.setting.id, hash: session.setting.hash }));
   }
 
-  /** Begins the next step when none is running. */
+  /** Begins the next step that both parties have, when none is running. */
   private start(): void {
-    const next = this.running ? undefined : this.queue.shift();
-    if (!next) return;
-    this.guard(next.session.number, next.session.client, () => {
-      const { session, step, params, bytes } = next;
+    if (this.running || !this.peer || !this.dealer) return;
+    const leads = this.options.index === 0;
+    const at = this.queue.findIndex((w) => (leads ? w.session.peerHas?.step === w.step : w.go));
+    if (at < 0) return;
+    const [next] = this.queue.splice(at, 1);
+    const { session, step, params, bytes } = next;
+    this.guard(session.number, session.client, () => {
+      if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SessionError('bad-message', 'the client sent the parties different parameters');
       const prepared = this.prepare(params);
       const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile);
       this.placeInputs(run, bytes);
-      this.running = { session, step: run, sent: -1, credited: 0, nextCredit: 0 };
-      if (this.options.index === 1) this.dealer!.send(frames.step, session.number, 0, encode({ step, params }));
+      bytes.fill(0);
+      this.running = { session, step: run, sent: -1, credited: 0, nextCredit: 0, blocks: 0, starved: false };
+      if (leads) this.peer!.send(frames.go, session.number, step, new Uint8Array(0));
+      else this.dealer!.send(frames.step, session.number, 0, encode({ step, params }));
       this.drive();
     });
   }
@@ -199,10 +266,8 @@ export class PartyHost {
     const { inputs } = run.prepared.binding.program;
     const places = inputs.map((i) => run.input(i.name));
     const total = places.reduce((s, p) => s + 4 * p.size, 0);
-    const seeded = this.options.index === 0;
-    if (bytes.length !== (seeded ? 32 : total)) throw new SessionError('bad-message', `the client's share has ${bytes.length} bytes; ${seeded ? 32 : total} are expected`);
     // P0's share is the ChaCha20 stream of the client's seed, in its standard order.
-    const words = seeded ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
+    const words = this.options.index === 0 ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
     let from = 0;
     for (const p of places) {
       run.prepared.model.k.u8.set(words.subarray(from, from + 4 * p.size), p.at);
@@ -229,9 +294,11 @@ export class PartyHost {
     const r = this.running;
     if (!r) return;
     const waiting = r.step.advance();
+    r.starved = waiting === 'corrections';
     if (this.options.index === 1) this.giveCredit(r);
     if (waiting === 'round' && r.sent < r.step.round) {
       r.sent = r.step.round;
+      this.rounds++;
       this.peer!.send(frames.opening, r.session.number, r.step.round, r.step.outgoing());
       const early = this.early.findIndex((e) => e.session === r.session.number && e.seq === r.step.round);
       if (early >= 0) {
@@ -261,29 +328,43 @@ export class PartyHost {
     this.start();
   }
 
-  private end(session: Session, tell: boolean): void {
+  /** Forgets a session: keys, inputs, the step it may be running. `tell`: who else must. */
+  private end(session: Session, ...tell: (Link | undefined)[]): void {
     this.sessions.delete(session.number);
+    // A step that is still queued must not run under erased keys.
+    for (const w of this.queue) if (w.session === session) w.bytes.fill(0);
+    this.queue = this.queue.filter((w) => w.session !== session);
+    this.early = this.early.filter((e) => e.session !== session.number);
+    if (this.running?.session === session) this.running = undefined;
     session.seed?.fill(0);
     session.zero?.fill(0);
-    if (tell) for (const link of [this.peer, this.dealer]) link?.send(frames.end, session.number, 0, new Uint8Array(0));
-    if (this.running?.session === session) {
-      this.running = undefined;
-      this.start();
-    }
+    for (const link of tell) link?.send(frames.end, session.number, 0, new Uint8Array(0));
+    this.start();
   }
 
-  private fail(session: Session, message: string): void {
+  private fail(session: Session, message: string, ...tell: (Link | undefined)[]): void {
     session.client.send(frames.failed, session.number, 0, encode({ code: 'peer-failed', message }));
-    this.end(session, false);
+    this.end(session, ...tell);
   }
 
-  private lost(who: string, error?: Error): void {
-    for (const s of [...this.sessions.values()]) this.fail(s, error?.message ?? `${who} closed the connection`);
-    if (who === 'dealer') this.dealer = undefined;
-    else this.peer = undefined;
+  private lost(link: Link, error?: Error): void {
+    if (link !== this.peer && link !== this.dealer) return;
+    const other = link === this.peer ? this.dealer : this.peer;
+    if (link === this.peer) this.peer = undefined;
+    else this.dealer = undefined;
+    for (const s of [...this.sessions.values()]) this.fail(s, error?.message ?? `${link.peer} closed the connection`, other);
+    this.earlyZeros.clear();
+    this.watch();
   }
 
-  /** Runs a handler; what it throws ends the session with a message to all, and nothing else. */
+  /** Silence counts only where something is due: from the peer while a step waits or runs, from the dealer for seeds and corrections. */
+  private watch(): void {
+    const all = [...this.sessions.values()];
+    this.peer?.awaiting(this.running !== undefined || this.queue.length > 0 || all.some((s) => !s.zero));
+    this.dealer?.awaiting(this.running?.starved === true || all.some((s) => !s.seed));
+  }
+
+  /** Runs a handler; what it throws ends the session with a message to all, and nothing else. A client ends sessions of its own only. */
   private guard(number: number, link: Link, run: () => void): void {
     try {
       run();
@@ -292,11 +373,18 @@ export class PartyHost {
       const message = e instanceof Error ? e.message : 'failed';
       const failure = encode({ code, message: message.slice(0, 900) });
       const session = this.sessions.get(number);
-      if (session) {
-        session.client.send(frames.failed, number, 0, failure);
-        for (const l of [this.peer, this.dealer]) l?.send(frames.failed, number, 0, failure);
-        this.end(session, false);
+      if (session && (link === session.client || link === this.peer || link === this.dealer)) {
+        for (const l of [session.client, this.peer, this.dealer]) l?.send(frames.failed, number, 0, failure);
+        this.end(session);
       } else link.send(frames.failed, number, 0, failure);
     }
+    this.watch();
   }
+}
+
+/** Bytes of all inputs at these parameters. Throws SessionError when the program does not take them. */
+function inputBytes(program: Program, params: Params): number {
+  for (const [name, { min, max }] of Object.entries(program.params))
+    if (!(params[name] >= min && params[name] <= max)) throw new SessionError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
+  return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
 }

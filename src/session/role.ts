@@ -2,17 +2,15 @@
  * One role as a process of its own, started by `cluster.ts`: its configuration comes over the parent's channel, keys included, so none of
  * it stands in an argument list. It ends when the parent does.
  */
-import { readFileSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
-import { join } from 'node:path';
 import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { parallelKernels } from '../ring/kernels/parallel.ts';
-import { weightSource } from '../folder/index.ts';
+import { readCompiled, weightSource } from '../folder/index.ts';
 import type { Identity } from '../net/keys.ts';
 import type { LinkOptions } from '../net/link.ts';
 import { dial, listen, type Peer } from '../net/tls.ts';
-import type { Program } from '../program/program.ts';
+import { check } from '../program/check.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { DealerHost } from './dealer.ts';
@@ -36,7 +34,8 @@ export interface RoleStats {
   rss: number;
   /** Payload and headers sent on this role's links, by peer. */
   sent: Record<string, number>;
-  frames: Record<string, number>;
+  /** Openings a party has sent. */
+  rounds: number;
   received: string;
   profile: [string, number][];
   cpu: number;
@@ -45,19 +44,22 @@ export type FromRole = { kind: 'listening'; port: number } | { kind: 'connected'
 
 const tell = (m: FromRole): void => void process.send?.(m);
 const host = '127.0.0.1';
+const callersOf: Record<Role, readonly string[]> = { p0: ['p1', 'client'], p1: ['client'], dealer: ['p0', 'p1'] };
 
 async function start(c: RoleConfig): Promise<void> {
   // Three roles share this machine's cores. The dealer works ahead, so it takes what the parties leave while they wait for each other;
   // at equal priority it stops one of them, and the other waits too (MiniLM-128 on 2 cores: 0.92 s against 0.82 s).
   if (c.role === 'dealer') setPriority(Math.min(19, getPriority() + 10));
-  const program = JSON.parse(readFileSync(join(c.dir, 'program.json'), 'utf8')) as Program;
+  const { program, hash } = readCompiled(c.dir);
+  if (hash !== c.hash) throw new Error(`${c.dir} holds program ${hash.slice(0, 16)}…, not ${c.hash.slice(0, 16)}…: copy the folder that was compiled to every role`);
+  check(program);
   const bytes = 2 ** 32 - 2 ** 16;
   const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));
   const model = loadModel(program, c.role, kernels, weightSource(c.dir, c.role));
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
   const profile: Profile | undefined = c.profile ? new Map() : undefined;
-  const links = new Map<string, { counters: { sentBytes: number; sentFrames: number } }>();
+  const links = new Map<string, { counters: { sentBytes: number } }>();
   let received: Uint8Array[] = [];
   let kept = 0;
   const onReceived = c.keepReceived
@@ -68,11 +70,13 @@ async function start(c: RoleConfig): Promise<void> {
     : undefined;
   const dealer = c.role === 'dealer' ? new DealerHost({ model, hash: c.hash, spki, profile }) : undefined;
   const party = dealer ? undefined : new PartyHost({ index: c.role === 'p0' ? 0 : 1, model, hash: c.hash, spki, profile, onReceived });
-  const listener = await listen({ host, port: 0, identity: c.identity, peers: c.peers, ...c.links }, (link) => {
+  // Whoever may call, and no other: a dealer that could pass for the other party would be sent openings whose masks it knows.
+  const callers = callersOf[c.role];
+  const listener = await listen({ host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links }, (link) => {
     links.set(link.peer, link);
     if (dealer) dealer.connect(link.peer === 'p0' ? 0 : 1, link);
     else if (link.peer === 'client') party!.connectClient(link);
-    else party!.connectPeer(link);
+    else if (link.peer === 'p1') party!.connectPeer(link);
   });
   tell({ kind: 'listening', port: listener.port });
 
@@ -94,7 +98,7 @@ async function start(c: RoleConfig): Promise<void> {
           stats: {
             rss: process.resourceUsage().maxRSS * 1024,
             sent: Object.fromEntries([...links].map(([k, l]) => [k, l.counters.sentBytes])),
-            frames: Object.fromEntries([...links].map(([k, l]) => [k, l.counters.sentFrames])),
+            rounds: party?.rounds ?? 0,
             received: Buffer.concat(received).toString('base64'),
             profile: [...(profile ?? [])],
             cpu: (user + system) / 1e6,

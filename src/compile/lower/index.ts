@@ -1,6 +1,8 @@
 /** lower: graph to program, operator by operator. An operator that runs on shares is one line here. */
 import { type Graph, type GraphNode, ModelError } from '../../graph/graph.ts';
+import { smooth as plainFunctions } from '../../graph/ops/index.ts';
 import { functions } from '../fit/index.ts';
+import { argMax, reduceMax } from './argmax.ts';
 import { attention } from './attention.ts';
 import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
@@ -40,6 +42,7 @@ export function registerActivation(op: string, f: (x: number) => number, options
 const operators: Readonly<Record<string, Lower>> = {
   Linear: linear,
   LayerNormalization: layerNorm,
+  RMSNormalization: layerNorm,
   Attention: attention,
   Gelu: (low, node) => smooth(low, node, node.attrs.approximate === 'tanh' ? { name: 'geluTanh', f: functions.geluTanh, slope: 0.5 } : { name: 'gelu', f: functions.gelu, slope: 0.5 }),
   Add: add,
@@ -56,6 +59,8 @@ const operators: Readonly<Record<string, Lower>> = {
   HardSigmoid: hardSigmoid,
   HardSwish: hardSwish,
   Abs: abs,
+  ArgMax: argMax,
+  ReduceMax: reduceMax,
   Max: extremum,
   Min: extremum,
   Conv: conv,
@@ -80,8 +85,14 @@ const operators: Readonly<Record<string, Lower>> = {
 export function lowerOf(op: string): Lower | undefined {
   if (Object.hasOwn(operators, op)) return operators[op];
   const fn = registered.get(op) ?? (Object.hasOwn(activations, op) ? { name: op.toLowerCase(), ...activations[op] } : undefined);
-  return fn && ((low, node) => smooth(low, node, fn));
+  if (fn) return (low, node) => smooth(low, node, fn);
+  // Whatever else the interpreter knows as smooth, with the node's own attributes.
+  if (!Object.hasOwn(plainFunctions, op)) return undefined;
+  return (low, node) => smooth(low, node, { name: `${op.toLowerCase()} ${JSON.stringify(node.attrs)}`, f: plainFunctions[op](node), slope: halfLine.has(op) ? 0.5 : 0 });
 }
+
+/** Functions that go from 0 to a line of slope 1: half of it leaves them bounded, or nearly even. */
+const halfLine = new Set(['Swish', 'Elu', 'Celu']);
 
 /** Every operator of the graph that cannot run on shares, named with its node; empty when all can. */
 export const unsupported = (graph: Graph): string[] => graph.nodes.filter((n) => !lowerOf(n.op)).map((n) => `${n.name} (${n.op})`);

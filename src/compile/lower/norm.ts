@@ -6,7 +6,7 @@
  *   q = Σ c²                                     local, from the second wire
  *   g = 1/√(q/d + ε)                             one harmonic gate a row, one extension
  *   x̂ = c·g                                      local, from the wires
- * γ and β are left to whoever uses the value: linear layers fold them, others multiply (Lowering.share).
+ * RMSNormalization is the same without centring. γ and β are left to whoever uses the value: linear layers fold them, others multiply (Lowering.share).
  * A wrapped variance would spoil its row, so its range has the widest margin: [min/1.5, max·2.5].
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
@@ -24,23 +24,33 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
   if (!gamma) throw new ModelError(`${node.name}: the scale must be a constant`);
   const d = lastDim(x);
   const epsilon = (node.attrs.epsilon as number | undefined) ?? 1e-5;
-  const hat = normalised(low, x, d, epsilon);
+  if ((node.attrs.axis ?? -1) !== -1 && node.attrs.axis !== x.shape.length - 1) throw new ModelError(`${node.name}: a normalisation over axis ${node.attrs.axis} of [${x.shape}] is not supported; over the last axis it is`);
+  const hat = normalised(low, x, d, epsilon, node.op === 'RMSNormalization');
   const base: Val = { name: hat.label ?? node.name, shape: x.shape, range: { shape: [...x.shape], max: Math.sqrt(d) }, shares: new Map([[activationBits, hat]]), wires: new Map() };
   low.define(node.outputs[0], {
-    affine: { base, mul: Float64Array.from(gamma.data), add: beta ? Float64Array.from(beta.data) : new Float64Array(d), names: [`${node.name}.gamma`, `${node.name}.beta`] },
+    affine: { base, mul: perChannel(gamma.data, d), add: beta ? perChannel(beta.data, d) : new Float64Array(d), names: [`${node.name}.gamma`, `${node.name}.beta`] },
   });
 }
 
+const perChannel = (v: ArrayLike<number>, d: number): Float64Array => (v.length === 1 ? new Float64Array(d).fill(v[0]) : Float64Array.from(v));
+
+/** Mean squares of rows: at least their variance; at most that and the square of the largest mean that the channels' ranges allow. */
+function meanSquare(x: Val, d: number): number {
+  const { channels, rows, max } = { ...x.range, rows: x.range.rows! };
+  const mean = channels?.axis === x.shape.length - 1 ? channels.lo.reduce((s, lo, j) => s + Math.max(-lo, channels.hi[j]), 0) / d : max;
+  return Math.min(max ** 2, rows.varianceHi + mean ** 2);
+}
+
 /** x̂ as a share at about 2^12. */
-function normalised(low: Lowering, x: Val, d: number, epsilon: number): T {
+function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred: boolean): T {
   const { b } = low;
   const rows = x.range.rows!;
-  const input = low.share(x);
+  const input = low.plain(x);
   const lo = rows.varianceLo / 1.5;
-  const hi = rows.varianceHi * 2.5;
-  const scale = (input.scale as number) * d;
-  const bound = 2 * rows.centred;
-  const c = b.map('centre', [input], null, { scale, bound });
+  const hi = (uncentred ? meanSquare(x, d) : rows.varianceHi) * 2.5;
+  const scale = (input.scale as number) * (uncentred ? 1 : d);
+  const bound = uncentred ? low.bound(x) : 2 * rows.centred;
+  const c = uncentred ? input : b.map('centre', [input], null, { scale, bound });
   // Σc² < 2^32/1.2 over the widened range decides the squared copy's bits; the product's bits are shared between c and g.
   const square = Math.ceil(Math.log2(scale / Math.sqrt(2 ** 32 / (1.2 * d * hi))) - 1e-9);
   const bits = 29.9 - 0.5 * Math.log2(d);

@@ -7,8 +7,8 @@
  */
 import { type GraphNode } from '../../graph/graph.ts';
 import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
-import { ProgramError } from '../../program/program.ts';
-import { lastDim, type T } from '../builder.ts';
+import { type Dim, dimAttr, ProgramError } from '../../program/program.ts';
+import type { T } from '../builder.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 
 export interface SmoothFunction {
@@ -75,15 +75,34 @@ function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate;
 
 export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void {
   const x = low.value(node.inputs[0]);
-  const channels = lastDim(x);
-  const ranges = Array.from({ length: channels }, (_, j): Range => {
-    const c = x.range.channels;
-    return widened(c && c.axis === x.shape.length - 1 ? { lo: c.lo[j], hi: c.hi[j] } : { lo: -x.range.max, hi: x.range.max }, fn);
-  });
+  const c = x.range.channels;
+  const last = x.shape.length - 1;
+  const channels = x.shape[last];
+  if (c?.axis !== last || typeof channels !== 'number') {
+    elsewhere(low, node, fn, x);
+    return;
+  }
+  const ranges = Array.from({ length: channels }, (_, j) => widened({ lo: c.lo[j], hi: c.hi[j] }, fn));
   const permutable = x.accumulate !== undefined && !x.whole && x.raw === undefined && x.shares.size === 0 && only(low, node.inputs[0]) && feedsLinear(low, node.outputs[0]);
   const out = permutable ? byClasses(low, node, fn, x, ranges) : inPlace(low, node, fn, x, ranges);
   const v = low.defineShare(node.outputs[0], out.t, activationBits);
   v.order = out.order;
+}
+
+/** Channels on another axis (images), each with its range; or one range for all. */
+function elsewhere(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val): void {
+  const c = x.range.channels;
+  const perChannel = c !== undefined && c.axis < x.shape.length - 1 && x.shape[c.axis] === c.lo.length;
+  const whole = c ? { lo: Math.min(...c.lo), hi: Math.max(...c.hi) } : { lo: -x.range.max, hi: x.range.max };
+  const ranges = perChannel ? Array.from(c.lo, (lo, j) => widened({ lo, hi: c.hi[j] }, fn)) : [widened(whole, fn)];
+  const { bits, w } = common(fn, ranges);
+  const input = low.plain(x, bits);
+  const list = ranges.map((r, j) => ({ channel: j, gate: fit(fn, r, Math.log2(input.scale as number), w) }));
+  const shape = perChannel ? x.shape : [1, ...x.shape];
+  const reshaped = (t: T, to: readonly Dim[], attr: readonly number[]): T => (perChannel ? t : low.b.gate('reshape', [t], { shape: attr }, { ...t, shape: to, label: undefined })[0]);
+  // One range: the whole value is one channel, whose size may be a parameter.
+  const t = gate(low, node.outputs[0], fn, reshaped(input, shape, [1, -1]), list, 0, list.length, { axis: perChannel ? c.axis : 0, lanes: false });
+  low.defineShare(node.outputs[0], reshaped(t, x.shape, x.shape.map(dimAttr)), activationBits);
 }
 
 const only = (low: Lowering, name: string): boolean => low.consumers.get(name)?.length === 1 && !low.graph.outputs.includes(name);
@@ -120,19 +139,24 @@ function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, r
   return { t, order };
 }
 
+/** Word width and input bits that serve all these ranges. */
+function common(fn: SmoothFunction, ranges: readonly Range[]): { w: number; bits: number } {
+  const widest = ranges.reduce((a, r) => ({ lo: Math.min(a.lo, r.lo), hi: Math.max(a.hi, r.hi) }));
+  const { w } = narrowest(fn, widest);
+  return { w, bits: Math.min(16, inputBits(widest, fn, w)) };
+}
+
 /** Channels as they come, one gate for all. */
 function inPlace(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: readonly number[] } {
-  const widest = ranges.reduce((a, r) => ({ lo: Math.min(a.lo, r.lo), hi: Math.max(a.hi, r.hi) }));
-  const w = narrowest(fn, widest).w;
-  const bits = Math.min(16, inputBits(widest, fn, w));
+  const { bits, w } = common(fn, ranges);
   const input = low.share(x, bits);
   const ordered = x.order ?? ranges.map((_, j) => j);
   const list = ordered.map((j) => ({ channel: j, gate: fit(fn, ranges[j], Math.log2(input.scale as number), w) }));
-  return { t: gate(low, node.outputs[0], fn, input, list, 0, list.length, true), order: x.order };
+  return { t: gate(low, node.outputs[0], fn, input, list, 0, list.length, { axis: x.shape.length - 1, lanes: true }), order: x.order };
 }
 
 /** One harmonic gate over channels from … to−1 of `raw`, and the extension to a share at 2^12. */
-function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: readonly Channel[], from: number, to: number, whole = false): T {
+function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: readonly Channel[], from: number, to: number, whole?: { axis: number; lanes: boolean }): T {
   const { b } = low;
   const t = Math.min(...list.map((c) => c.gate.t));
   const u = Math.min(...list.map((c) => c.gate.u));
@@ -150,12 +174,13 @@ function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: re
   const F = Math.log2((Array.isArray(raw.scale) ? raw.scale[from] : raw.scale) as number);
   const shift = F - (t + u - slopeBits);
   if (fn.slope !== 0 && 32 - Math.max(0, shift) < w) throw new ProgramError(`${label}: words of ${w} bits and ${F} fraction bits leave the line of ${fn.name} no room`);
-  const shape = [...raw.shape.slice(0, -1), channels];
+  const axis = whole?.axis ?? raw.shape.length - 1;
+  const shape = whole ? raw.shape : [...raw.shape.slice(0, -1), channels];
   const bound = Math.max(...list.map((c) => c.gate.word.half)) + 2 ** -8;
   const y = b.gate('harmonic', [raw], {
     f: fn.name,
-    axis: raw.shape.length - 1,
-    lanes: true,
+    axis,
+    lanes: whole?.lanes ?? true,
     ...(whole ? {} : { from, to }),
     m, t, u, w,
     strips: strips(list.map((c) => c.gate.fit.a.length)),
@@ -167,7 +192,7 @@ function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: re
   }, { kind: 'share', bits: w, scale, bound, shape })[0];
   const after = list.map((c) => Math.round(c.gate.word.centre * 2 ** activationBits));
   const top = Math.max(...list.map((c) => Math.abs(c.gate.word.centre) + c.gate.word.half));
-  return b.extend(y, { s: t + u - activationBits, after, bound: top }).share!;
+  return b.extend(y, { s: t + u - activationBits, after, bound: top, axis: whole && !whole.lanes ? axis : undefined }).share!;
 }
 
 /** Runs of channels with one K, each a multiple of 4 wide: a strip goes on, with its larger K, to the next such place. */

@@ -79,8 +79,9 @@ export function conv(low: Lowering, node: GraphNode): void {
     const [OH, OW] = win.out;
     const bound = 2 * Math.max(out.max, 2 ** -6);
     const rows = parts.length === 1 ? parts[0] : b.gate('concat', parts, { axis: 1 }, { ...parts[0], shape: [N * OH * OW, M], bound, label: undefined })[0];
-    const split = reshaped(low, rows, [N, OH * OW, M]);
-    const first = b.gate('permute', [split], { perm: [0, 2, 1] }, { ...split, shape: [N, M, OH * OW], label: undefined })[0];
+    const split = N === 1 ? rows : reshaped(low, rows, [N, OH * OW, M]);
+    const perm = N === 1 ? [1, 0] : [0, 2, 1];
+    const first = b.gate('permute', [split], { perm }, { ...split, shape: perm.map((i) => split.shape[i]), label: undefined })[0];
     return reshaped(low, { ...first, bound }, out.shape, label);
   };
   low.define(name, {

@@ -1,0 +1,86 @@
+/** Normalisations and what reads them, gated products, positions of maxima, constants joined on, several inputs and outputs. */
+import { describe, expect, test } from 'vitest';
+import { ModelError } from '../../graph/graph.ts';
+import { compile } from '../compile.ts';
+import { calibrate } from '../calibrate.ts';
+import { registerActivation } from './index.ts';
+import { errors, run, Tiny } from './tiny.case.ts';
+
+describe('normalisations', () => {
+  const norm = (op: string, then: (t: Tiny, y: string) => string, spread = 1): number => {
+    const t = new Tiny(21);
+    const x = t.op('Add', [t.input([5, 16]), t.weight([16], spread)]);
+    const y = t.op(op, [x, t.weight([16], 0.3, 1), ...(op === 'LayerNormalization' ? [t.weight([16], 0.3)] : [])], { epsilon: 1e-5 });
+    return errors(t.graph(then(t, y)));
+  };
+  for (const op of ['LayerNormalization', 'RMSNormalization']) {
+    test(`${op}, then Linear`, () => expect(norm(op, (t, y) => t.linear(y, 16, 6))).toBeLessThan(0.02));
+    test(`${op}, revealed`, () => expect(norm(op, (_, y) => y)).toBeLessThan(0.02));
+    test(`${op}, added, and multiplied by itself`, () => expect(norm(op, (t, y) => t.op('Add', [t.op('Mul', [y, y]), y]))).toBeLessThan(0.06));
+    test(`${op}, then Relu and Softmax`, () => expect(norm(op, (t, y) => t.op('Softmax', [t.op('Relu', [y])], { axis: -1 }))).toBeLessThan(0.01));
+  }
+});
+
+test('a block of a decoder: RMSNormalization, Silu(x)·y, residual', () => {
+  const t = new Tiny(22);
+  const x = t.input([4, 16]);
+  const y = t.op('RMSNormalization', [x, t.weight([16], 0.2, 1)], { epsilon: 1e-6 });
+  const z = t.op('Mul', [t.op('Silu', [t.linear(y, 16, 24)]), t.linear(y, 16, 24)]);
+  const out = t.op('Add', [x, t.linear(z, 24, 16)]);
+  expect(errors(t.graph(out))).toBeLessThan(0.03);
+});
+
+describe('smooth functions off the last axis', () => {
+  for (const op of ['Gelu', 'Silu', 'Sigmoid', 'Tanh', 'Elu'])
+    test(`${op} after a convolution`, () => {
+      const t = new Tiny(23);
+      expect(errors(t.graph(t.op(op, [t.op('Conv', [t.input([1, 2, 5, 5]), t.weight([4, 2, 3, 3], 0.4)])])))).toBeLessThan(0.012);
+    });
+  test('a last axis whose size is a parameter', () => {
+    const t = new Tiny(24);
+    const x = t.input([4, 'n']);
+    const params = { calibrate: [{ n: 5 }, { n: 9 }], run: [{ n: 6 }, { n: 12 }] };
+    expect(errors(t.graph(t.op('Sigmoid', [x]), t.op('Softmax', [x], { axis: -1 })), { params })).toBeLessThan(0.01);
+  });
+});
+
+describe('positions and maxima', () => {
+  for (const weights of ['public', 'private'] as const)
+    test(`ArgMax of logits, ${weights}`, () => {
+      const t = new Tiny(25);
+      const y = t.linear(t.input([6, 8]), 8, 10);
+      expect(Object.values(run(t.graph(t.op('ArgMax', [y], { axis: -1, keepdims: 0 })), { weights, runs: 5 }).error)).toEqual([0]);
+    });
+  test('ArgMax along the first axis, kept', () => {
+    const t = new Tiny(26);
+    expect(errors(t.graph(t.op('ArgMax', [t.input([6, 8])], { axis: 0, keepdims: 1 })))).toBe(0);
+  });
+  test('ReduceMax', () => {
+    const t = new Tiny(27);
+    expect(errors(t.graph(t.op('ReduceMax', [t.input([3, 5, 4]), t.ints(1)])))).toBeLessThan(0.001);
+  });
+});
+
+test('a class token, positions, two inputs, several outputs', () => {
+  const t = new Tiny(28);
+  const [x, y] = [t.input([1, 4, 8]), t.input([1, 8], 'y')];
+  const tokens = t.op('Add', [t.op('Concat', [t.weight([1, 1, 8]), x], { axis: 1 }), t.weight([1, 5, 8])]);
+  const first = t.op('Gather', [tokens, t.constant([0], [], 'i64')], { axis: 1 });
+  const both = t.op('Concat', [first, y], { axis: -1 });
+  expect(errors(t.graph(tokens, t.linear(both, 16, 3), t.op('Add', [first, y])))).toBeLessThan(0.005);
+});
+
+test('an activation of one’s own', () => {
+  registerActivation('Softsign', (x) => x / (1 + Math.abs(x)));
+  const t = new Tiny(29);
+  expect(errors(t.graph(t.linear(t.op('Softsign', [t.linear(t.input([4, 8]), 8, 40)]), 40, 4)))).toBeLessThan(0.02);
+});
+
+test('all operators that cannot run are named at once', () => {
+  const t = new Tiny(30);
+  const x = t.op('Floor', [t.op('Sign', [t.input([2, 3])])]);
+  const graph = t.graph(x);
+  const calibration = calibrate(graph, []);
+  expect(() => compile(graph, calibration, { weights: 'public' })).toThrow(ModelError);
+  expect(() => compile(graph, calibration, { weights: 'public' })).toThrow(/2 operators .*sign0 \(Sign\), .*floor1 \(Floor\)/);
+});

@@ -1,0 +1,5 @@
+/** Programs: types, binding, cost, rules. */
+export * from './bind.ts';
+export * from './check.ts';
+export * from './cost.ts';
+export * from './program.ts';

@@ -71,11 +71,14 @@ interface Subject {
   readonly kinds: readonly ('public' | 'private')[];
 }
 
-const compiledFolder = (name: string, weights: string): string => {
-  const dir = join(root, '.subrosa', 'compiled', `${name}-${weights}`);
-  if (!existsSync(dir)) throw new Error(`${name} is not compiled yet: node bin/subrosa.js pull ${name}; node bin/subrosa.js compile ${name} --weights ${weights} -o .subrosa/compiled/${name}-${weights}`);
+function compiledFolder(folder: string, options: string): string {
+  const dir = join(root, '.subrosa', 'compiled', folder);
+  if (!existsSync(dir)) throw new Error(`${folder} is not compiled yet: node bin/subrosa.js pull minilm; node bin/subrosa.js compile ${options} -o .subrosa/compiled/${folder}`);
   return dir;
-};
+}
+/** MiniLM from the sum of its embeddings: with private weights, the client holds the table. */
+const summed = (weights: 'public' | 'private'): string =>
+  weights === 'public' ? compiledFolder('minilm-public', 'minilm') : compiledFolder('minilm-private-client-embedding', 'minilm --weights private --client-embedding');
 
 const temporary = mkdtempSync(join(tmpdir(), 'subrosa-bench-'));
 process.once('exit', () => rmSync(temporary, { recursive: true, force: true }));
@@ -101,11 +104,17 @@ function bertFolder(weights: 'public' | 'private'): string {
 }
 
 const subjects: readonly Subject[] = [
-  { name: 'vit', tokens: 0, kinds: ['public', 'private'], folder: (w) => compiledFolder('fashion-vit', w) },
-  { name: 'minilm-32', tokens: 32, kinds: ['public', 'private'], folder: (w) => compiledFolder('minilm', w) },
-  { name: 'minilm-128', tokens: 128, kinds: ['public', 'private'], folder: (w) => compiledFolder('minilm', w) },
+  { name: 'vit', tokens: 0, kinds: ['public', 'private'], folder: (w) => compiledFolder(`fashion-vit-${w}`, `fashion-vit --weights ${w}`) },
+  { name: 'minilm-32', tokens: 32, kinds: ['public', 'private'], folder: summed },
+  { name: 'minilm-128', tokens: 128, kinds: ['public', 'private'], folder: summed },
+  // The private table looked up inside the run, by one-hot rows.
+  { name: 'minilm-32-lookup', tokens: 32, kinds: ['private'], folder: () => compiledFolder('minilm-private', 'minilm --weights private') },
   { name: 'bert-128', tokens: 128, kinds: ['private', 'public'], folder: bertFolder },
 ];
+
+/** Rows with a one for a word, one for the position and one for the type, as BERT's stacked tables have them. */
+const oneHots = (n: number, width: number): Float32Array =>
+  Float32Array.from({ length: n * width }, (_, i) => (i % width === 1000 + Math.floor(i / width) || i % width === width - 514 + Math.floor(i / width) || i % width === width - 2 ? 1 : 0));
 
 const median = (v: readonly number[]): number => [...v].sort((a, b) => a - b)[v.length >> 1];
 
@@ -118,7 +127,9 @@ async function measure(s: Subject, weights: 'public' | 'private'): Promise<objec
     Object.fromEntries(
       program.inputs.map((i) => {
         const shape = i.shape.map((d) => (typeof d === 'number' ? d : s.tokens));
-        return [i.name, { shape, data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.min(Math.abs(0.05 * random()), i.bound / 2)) }];
+        const size = shape.reduce((a, b) => a * b, 1);
+        const data = i.scale === 1 ? oneHots(shape[0], shape[1]) : Float32Array.from({ length: size }, () => Math.max(-i.bound / 2, Math.min(0.05 * random(), i.bound / 2)));
+        return [i.name, { shape, data }];
       }),
     );
   const plain = compiled.plain();

@@ -10,7 +10,7 @@ import { type Dim, dimAttr } from '../../program/program.ts';
 import type { T } from '../builder.ts';
 import { type Broadcast, broadcast, expanded } from './broadcast.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
-import { elementWise, reciprocal, squareOf } from './products.ts';
+import { elementWise, reciprocal, squareGate, squareOf } from './products.ts';
 import { smooth } from './smooth.ts';
 
 /** The constant among two operands, and where it stands. */
@@ -166,7 +166,11 @@ export function pow(low: Lowering, node: GraphNode): void {
   const p = Number(c.data[0]);
   if (p === 1) low.define(node.outputs[0], { lazy: (f) => low.plainExact(x, f) });
   else if (p === 2) squareOf(low, node, x);
-  else if (Number.isInteger(p) && p > 0) smooth(low, node, { name: `x^${p}`, f: (v) => v ** p, slope: 0 });
+  else if (p === 3) {
+    const square: Val = { name: `${node.outputs[0]}.square`, shape: x.shape, range: { shape: [...x.shape], max: x.range.max ** 2 }, shares: new Map(), wires: new Map() };
+    square.raw = squareGate(low, x, low.bound(square));
+    elementWise(low, node, x, square);
+  } else if (Number.isInteger(p) && p > 0) smooth(low, node, { name: `x^${p}`, f: (v) => v ** p, slope: 0 });
   else smooth(low, node, p === -1 ? { name: 'reciprocal', f: (v) => 1 / v, slope: 0, domain: [0, Infinity] } : { name: `x^${p}`, f: (v) => v ** p, slope: 0, domain: [0, Infinity] });
 }
 

@@ -57,19 +57,19 @@ describe('pooling', () => {
 });
 
 describe('piecewise linear functions', () => {
-  const after = (op: string, attrs: Record<string, number> = {}, more: (t: Tiny) => string[] = () => []): number => {
+  const bent = (op: string, attrs: Record<string, number> = {}, more: (t: Tiny) => string[] = () => []): number => {
     const t = new Tiny(8);
     return errors(t.graph(t.op(op, [t.linear(t.input([3, 8]), 8, 12), ...more(t)], attrs)));
   };
   const bounds = (lo: number, hi: number) => (t: Tiny) => [t.constant([lo], []), t.constant([hi], [])];
-  test('Relu', () => expect(after('Relu')).toBeLessThan(0.002));
-  test('LeakyRelu', () => expect(after('LeakyRelu', { alpha: 0.1 })).toBeLessThan(0.002));
-  test('Clip', () => expect(after('Clip', {}, bounds(-0.5, 0.75))).toBeLessThan(0.002));
-  test('ReLU6', () => expect(after('Clip', {}, bounds(0, 6))).toBeLessThan(0.002));
-  test('Abs', () => expect(after('Abs')).toBeLessThan(0.003));
-  test('HardSigmoid', () => expect(after('HardSigmoid')).toBeLessThan(0.002));
-  test('HardSwish', () => expect(after('HardSwish')).toBeLessThan(0.003));
-  test('Max with a number', () => expect(after('Max', {}, (t) => [t.constant([0.25], [1])])).toBeLessThan(0.002));
+  test('Relu', () => expect(bent('Relu')).toBeLessThan(0.002));
+  test('LeakyRelu', () => expect(bent('LeakyRelu', { alpha: 0.1 })).toBeLessThan(0.002));
+  test('Clip', () => expect(bent('Clip', {}, bounds(-0.5, 0.75))).toBeLessThan(0.002));
+  test('ReLU6', () => expect(bent('Clip', {}, bounds(0, 6))).toBeLessThan(0.002));
+  test('Abs', () => expect(bent('Abs')).toBeLessThan(0.003));
+  test('HardSigmoid', () => expect(bent('HardSigmoid')).toBeLessThan(0.002));
+  test('HardSwish', () => expect(bent('HardSwish')).toBeLessThan(0.003));
+  test('Max with a number', () => expect(bent('Max', {}, (t) => [t.constant([0.25], [1])])).toBeLessThan(0.002));
   for (const op of ['Max', 'Min'])
     test(`${op} of two`, () => {
       const t = new Tiny(9);

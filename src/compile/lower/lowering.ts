@@ -176,7 +176,10 @@ export class Lowering {
         if (drop && !drop.none && (knot === 0 || !drop.mul)) {
           const ring = bits(drop.scale, Math.min(30, 32 - drop.s));
           const add = knot === 0 ? undefined : [-Math.round(knot * drop.scale * 2 ** drop.s)];
-          return { wire: b.extend(raw, { s: drop.s, mul: drop.mul, add, scale: drop.scale, bound, bits: ring, share: false, wire: true }).wire!, bits: ring - 1 };
+          const others = knot === 0 && (this.consumers.get(v.name)?.length ?? 0) > 1;
+          const made = b.extend(raw, { s: drop.s, mul: drop.mul, add, scale: drop.scale, bound, bits: ring, share: others, wire: true });
+          if (made.share) v.shares.set(f, made.share);
+          return { wire: made.wire!, bits: ring - 1 };
         }
       }
     }

@@ -50,12 +50,16 @@ export function elementWise(low: Lowering, node: GraphNode, a: Val, b: Val): voi
   out.raw = low.b.gate('mul', [low.b.open(s), low.b.open(t)], null, { kind: 'share', bits: 32, shape: out.shape, scale: product(s, t), bound: low.bound(out), label: node.outputs[0] })[0];
 }
 
-/** x² */
+/** x², an accumulator. */
+export function squareGate(low: Lowering, x: Val, bound: number, label?: string): T {
+  const f = Math.min(low.bits(x), Math.floor((room - 0.5 - Math.log2(bound)) / 2));
+  const { wire } = low.elementWire(x, f);
+  return low.b.gate('square', [wire], null, { kind: 'share', bits: 32, shape: x.shape, scale: (wire.scale as number) ** 2, bound, label })[0];
+}
+
 export function squareOf(low: Lowering, node: GraphNode, x: Val): void {
   const out = low.define(node.outputs[0]);
-  const f = Math.min(low.bits(x), Math.floor((room - 0.5 - Math.log2(low.bound(out))) / 2));
-  const { wire } = low.elementWire(x, f);
-  out.raw = low.b.gate('square', [wire], null, { kind: 'share', bits: 32, shape: x.shape, scale: (wire.scale as number) ** 2, bound: low.bound(out), label: node.outputs[0] })[0];
+  out.raw = squareGate(low, x, low.bound(out), node.outputs[0]);
 }
 
 /** 1/y needs y on one side of zero; its range is the calibrated one, widened. */

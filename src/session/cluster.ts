@@ -143,7 +143,10 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
       setupSeconds: (performance.now() - from) / 1000,
       pids: Object.fromEntries(processes.map((p) => [p.role, p.child.pid])) as Record<Role, number>,
       async run(inputs) {
-        if (failed) throw failed;
+        if (failed) {
+          await stop();
+          throw failed;
+        }
         const sent = clientBytes();
         const at = performance.now();
         const { outputs, seconds, after } = await step(inputs, at).catch(async (e: Error) => {

@@ -161,7 +161,7 @@ export function batchNorm(low: Lowering, node: GraphNode): void {
 
 export function pow(low: Lowering, node: GraphNode): void {
   const c = low.constant(node.inputs[1]);
-  if (!c || c.data.length !== 1) throw new ModelError(`${node.name}: the exponent must be one constant number`);
+  if (c?.data.length !== 1) throw new ModelError(`${node.name}: the exponent must be one constant number`);
   const x = low.value(node.inputs[0]);
   const p = Number(c.data[0]);
   if (p === 1) low.define(node.outputs[0], { lazy: (f) => low.plainExact(x, f) });

@@ -26,7 +26,7 @@ export function channelScales(range: ValueRange, channels: number, most: number)
 export function linear(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const W = low.constant(node.inputs[1]);
-  if (!W || W.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
+  if (W?.shape.length !== 2) throw new ModelError(`${node.name}: weights must be a constant matrix`);
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
   const [K, N] = W.shape;
   const out = node.outputs[0];

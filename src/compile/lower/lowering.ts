@@ -6,7 +6,7 @@
  */
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import { type Dim, ProgramError } from '../../program/program.ts';
-import { Builder, lastDim, type T } from '../builder.ts';
+import { type Builder, lastDim, type T } from '../builder.ts';
 import type { Calibration, ValueRange } from '../calibrate.ts';
 
 export interface RawOptions {

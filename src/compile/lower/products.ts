@@ -9,7 +9,7 @@ import { type Dim, dimAttr } from '../../program/program.ts';
 import { product as productOf, type T } from '../builder.ts';
 import { type Lowering, room, type Val } from './lowering.ts';
 import { nearest, rowGate } from './row.ts';
-import { broadcast, expanded } from './broadcast.ts';
+import { expanded } from './broadcast.ts';
 
 /** Fraction bits of two operands whose product, below `bound`, must fit: what each has, less from the finer one. */
 function shareBits(low: Lowering, a: Val, b: Val, bound: number): [number, number] {

@@ -98,7 +98,7 @@ export const thresholdedBelow = (lo: number, hi: number): Pieces => {
 function limit(low: Lowering, node: GraphNode, name: string | undefined, otherwise: number): number {
   if (!name) return otherwise;
   const c = low.constant(name);
-  if (!c || c.data.length !== 1) throw new ModelError(`${node.name}: a bound must be one constant number`);
+  if (c?.data.length !== 1) throw new ModelError(`${node.name}: a bound must be one constant number`);
   // Exporters write 'none' as the largest single.
   return Math.abs(c.data[0]) > 1e30 ? otherwise : c.data[0];
 }

@@ -57,17 +57,23 @@ export function slice(low: Lowering, node: GraphNode): void {
   const { t, f } = plainShare(low, node.inputs[0]);
   const [starts, ends, axes, steps] = [1, 2, 3, 4].map((i) => constantOf(low, node, i));
   if (steps?.some((s) => s !== 1)) throw new ModelError(`${node.name}: a slice with steps ${steps} is not supported`);
+  const wanted = low.range(node.outputs[0]).shape;
   let x = t;
-  starts!.forEach((start, i) => {
+  for (const [i, start] of starts!.entries()) {
     const axis = axisOf(axes ? axes[i] : i, t.shape.length);
     const d = x.shape[axis];
-    if (typeof d !== 'number') throw new ModelError(`${node.name}: cannot slice the axis of size '${d}'`);
-    const clamp = (v: number): number => Math.max(0, Math.min(d, v < 0 ? v + d : v));
-    const [from, to] = [clamp(start), clamp(ends![i])];
-    const shape = x.shape.map((s, j): Dim => (j === axis ? to - from : s));
-    x = low.b.gate('slice', [x], { axis, from, to }, { ...x, shape, label: undefined })[0];
-  });
+    const [from, to] = [position(start, d), position(ends![i], d)];
+    const shape = x.shape.map((s, j): Dim => (j === axis ? wanted[axis] : s));
+    x = low.b.gate('slice', [x], { axis, from: dimAttr(from), to: dimAttr(to) }, { ...x, shape, label: undefined })[0];
+  }
   low.defineShare(node.outputs[0], x, f);
+}
+
+/** A start or an end on an axis whose size may be a parameter: from the end where it is negative, at most the size. */
+function position(v: number, d: Dim): Dim {
+  if (typeof d === 'number') return Math.max(0, Math.min(d, v < 0 ? v + d : v));
+  // A parameter is at least as long as what calibration saw to be taken of it.
+  return v < 0 ? `${d}-${-v}` : v > 2 ** 24 ? d : v;
 }
 
 export function split(low: Lowering, node: GraphNode): void {
@@ -84,11 +90,11 @@ export function split(low: Lowering, node: GraphNode): void {
 export function gather(low: Lowering, node: GraphNode): void {
   const { t, f } = plainShare(low, node.inputs[0]);
   const index = low.constant(node.inputs[1]);
-  if (!index || index.data.length !== 1) throw new ModelError(`${node.name}: only one constant position can be gathered from shares`);
+  if (index?.data.length !== 1) throw new ModelError(`${node.name}: only one constant position can be gathered from shares`);
   const axis = axisOf((node.attrs.axis as number | undefined) ?? 0, t.shape.length);
-  const d = t.shape[axis] as number;
-  const at = index.data[0] < 0 ? index.data[0] + d : index.data[0];
-  const kept = low.b.gate('slice', [t], { axis, from: at, to: at + 1 }, { ...t, shape: t.shape.map((s, i): Dim => (i === axis ? 1 : s)), label: undefined })[0];
+  const d = t.shape[axis];
+  const [from, to] = [position(index.data[0], d), index.data[0] === -1 ? d : position(index.data[0] + 1, d)];
+  const kept = low.b.gate('slice', [t], { axis, from: dimAttr(from), to: dimAttr(to) }, { ...t, shape: t.shape.map((s, i): Dim => (i === axis ? 1 : s)), label: undefined })[0];
   const shape = low.range(node.outputs[0]).shape;
   low.defineShare(node.outputs[0], low.b.gate('reshape', [kept], { shape: shape.map(dimAttr) }, { ...kept, shape, label: node.outputs[0] })[0], f);
 }

@@ -5,7 +5,7 @@
  * widened (core) and rounded up to a short list, so that few fits serve all; channels are put in an order in which equal word widths and
  * equal K lie together, when the layers around can take their weights in that order. A guard band beyond the core is fitted loosely.
  */
-import { type GraphNode } from '../../graph/graph.ts';
+import type { GraphNode } from '../../graph/graph.ts';
 import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
 import { type Dim, dimAttr, ProgramError } from '../../program/program.ts';
 import type { T } from '../builder.ts';
@@ -57,7 +57,7 @@ function inputBits(r: Range, fn: SmoothFunction, w: number): number {
   return Math.min(24, line, Math.floor(32 - Math.log2(6 * width)), Math.floor(room - Math.log2(Math.max(-r.lo, r.hi) + g)));
 }
 
-function fit(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
+function fitted(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
   const guard = fn.domain ? 0 : guardWidth(r.lo, r.hi, guardRatio);
   return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w });
 }
@@ -66,11 +66,11 @@ function fit(fn: SmoothFunction, r: Range, fractionBits: number, w: number): Smo
 function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate; bits: number } {
   for (const w of widths) {
     const bits = inputBits(r, fn, w);
-    const gate = fit(fn, r, bits, 32);
+    const gate = fitted(fn, r, bits, 32);
     if (gate.word.need <= w && gate.t + gate.u === 20) return { w, gate, bits };
   }
   const bits = inputBits(r, fn, 32);
-  return { w: 32, gate: fit(fn, r, bits, 32), bits };
+  return { w: 32, gate: fitted(fn, r, bits, 32), bits };
 }
 
 export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void {
@@ -97,7 +97,7 @@ function elsewhere(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val): 
   const ranges = perChannel ? Array.from(c.lo, (lo, j) => widened({ lo, hi: c.hi[j] }, fn)) : [widened(whole, fn)];
   const { bits, w } = common(fn, ranges);
   const input = low.plain(x, bits);
-  const list = ranges.map((r, j) => ({ channel: j, gate: fit(fn, r, Math.log2(input.scale as number), w) }));
+  const list = ranges.map((r, j) => ({ channel: j, gate: fitted(fn, r, Math.log2(input.scale as number), w) }));
   const shape = perChannel ? x.shape : [1, ...x.shape];
   const reshaped = (t: T, to: readonly Dim[], attr: readonly number[]): T => (perChannel ? t : low.b.gate('reshape', [t], { shape: attr }, { ...t, shape: to, label: undefined })[0]);
   // One range: the whole value is one channel, whose size may be a parameter.
@@ -115,14 +115,14 @@ function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, r
   for (const w of widths.slice(0, -1)) {
     const members = classOf.filter((c) => c === w).length;
     const wider = classOf.filter((c) => c > w);
-    if (members < fewest && wider.length > 0) classOf.forEach((c, j) => c === w && (classOf[j] = Math.min(...wider)));
+    if (members < fewest && wider.length > 0) for (const [j, c] of classOf.entries()) if (c === w) classOf[j] = Math.min(...wider);
   }
   const present = [...new Set(classOf)].sort((a, b) => a - b);
   const scale = new Array<number>(ranges.length);
   const classes = present.map((w) => {
     const members = ranges.flatMap((r, j) => (classOf[j] === w ? [{ r, j }] : []));
     const bits = Math.min(...members.map(({ r }) => inputBits(r, fn, w)));
-    const list: Channel[] = members.map(({ r, j }) => ({ channel: j, gate: fit(fn, r, bits, w) }));
+    const list: Channel[] = members.map(({ r, j }) => ({ channel: j, gate: fitted(fn, r, bits, w) }));
     list.sort((a, b) => b.gate.fit.a.length - a.gate.fit.a.length || a.channel - b.channel);
     for (const { channel } of list) scale[channel] = 2 ** bits;
     return { w, bits, list };
@@ -151,7 +151,7 @@ function inPlace(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ran
   const { bits, w } = common(fn, ranges);
   const input = low.share(x, bits);
   const ordered = x.order ?? ranges.map((_, j) => j);
-  const list = ordered.map((j) => ({ channel: j, gate: fit(fn, ranges[j], Math.log2(input.scale as number), w) }));
+  const list = ordered.map((j) => ({ channel: j, gate: fitted(fn, ranges[j], Math.log2(input.scale as number), w) }));
   return { t: gate(low, node.outputs[0], fn, input, list, 0, list.length, { axis: x.shape.length - 1, lanes: true }), order: x.order };
 }
 

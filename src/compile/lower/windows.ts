@@ -51,7 +51,6 @@ export function conv(low: Lowering, node: GraphNode): void {
   const { t, win } = image(low, node, x, low.plain(x, bits), W.shape.slice(2));
   const groups = (node.attrs.group as number | undefined) ?? 1;
   const [M, per] = W.shape;
-  const C = t.shape[1] as number;
   const N = t.shape[0] as number;
   const taps = win.kernel[0] * win.kernel[1];
   const own = M / groups;

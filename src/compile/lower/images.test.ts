@@ -29,6 +29,27 @@ describe('networks', () => {
   });
 });
 
+test('an inverted residual with squeeze and excitation', () => {
+  const t = new Tiny(17);
+  const x = t.input([1, 6, 6, 6]);
+  const zero = t.constant([0], []);
+  const six = t.constant([6], []);
+  const wide = t.op('HardSwish', [t.op('Conv', [x, t.weight([18, 6, 1, 1], 0.6), t.weight([18], 0.3)])]);
+  const deep = t.op('Clip', [t.op('Conv', [wide, t.weight([18, 1, 3, 3], 0.6), t.weight([18], 0.3)], { group: 18, pads: [1, 1, 1, 1] }), zero, six]);
+  const squeezed = t.op('Relu', [t.op('Conv', [t.op('GlobalAveragePool', [deep]), t.weight([5, 18, 1, 1], 0.5)])]);
+  const excited = t.op('HardSigmoid', [t.op('Conv', [squeezed, t.weight([18, 5, 1, 1])])]);
+  const y = t.op('Conv', [t.op('Mul', [deep, excited]), t.weight([6, 18, 1, 1], 0.4)]);
+  expect(errors(t.graph(t.op('Add', [x, y])))).toBeLessThan(0.01);
+});
+
+test('a convolution with one loud channel', () => {
+  const t = new Tiny(18);
+  const W = Array.from({ length: 24 * 2 * 9 }, (_, i) => Math.sin(i * 3) * (i < 18 ? 40 : 0.2));
+  const c = t.op('Conv', [t.input([1, 2, 6, 6]), t.constant(W, [24, 2, 3, 3])]);
+  const quiet = t.op('Slice', [t.op('Relu', [c]), t.ints(1), t.ints(24), t.ints(1)]);
+  expect(errors(t.graph(quiet))).toBeLessThan(0.005);
+});
+
 describe('convolutions', () => {
   const conv = (x: number[], w: number[], attrs = {}): number => {
     const t = new Tiny(5);

@@ -10,7 +10,7 @@ import { layerNorm } from './norm.ts';
 import { add, batchNorm, div, mul, neg, pow, sub } from './arith.ts';
 import { matmul } from './products.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
-import { concat, gather, reduce, reshape, slice, split, transpose } from './shape.ts';
+import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { averagePool, conv, maxPool } from './windows.ts';
 import { smooth, type SmoothFunction } from './smooth.ts';
@@ -75,6 +75,10 @@ const operators: Readonly<Record<string, Lower>> = {
   Slice: slice,
   Split: split,
   Gather: gather,
+  Expand: expand,
+  Pad: pad,
+  Identity: identity,
+  Dropout: identity,
   Transpose: transpose,
   Reshape: reshape,
   Flatten: reshape,
@@ -102,6 +106,17 @@ export function lowerNode(low: Lowering, node: GraphNode): void {
   const lower = lowerOf(node.op);
   if (!lower) throw new ModelError(`${node.name}: operator ${node.op} cannot run privately`);
   lower(low, node);
+  // What the client gets is in the graph's order.
+  for (const name of node.outputs.filter((o) => low.graph.outputs.includes(o))) {
+    const v = low.values.get(name);
+    if (!v?.order) continue;
+    const f = low.bits(v);
+    const t = low.plain(v, f);
+    v.order = undefined;
+    v.shares.clear();
+    v.wires.clear();
+    v.shares.set(f, t);
+  }
 }
 
 /** '/encoder/layer.0/attention/query' → 'encoder.layer.0.attention' */

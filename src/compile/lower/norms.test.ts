@@ -84,3 +84,23 @@ test('all operators that cannot run are named at once', () => {
   expect(() => compile(graph, calibration, { weights: 'public' })).toThrow(ModelError);
   expect(() => compile(graph, calibration, { weights: 'public' })).toThrow(/2 operators .*sign0 \(Sign\), .*floor1 \(Floor\)/);
 });
+
+test('an attention whose heads are put in another order, revealed as it is', () => {
+  const t = new Tiny(32);
+  const x = t.input([6, 8]);
+  // The second head's scores lie far apart: it takes more coolings, and comes first.
+  const wide = t.constant(Array.from({ length: 64 }, (_, i) => Math.sin(i * 7) * (i % 8 < 4 ? 0.3 : 2.5)), [8, 8]);
+  const [q, k, v] = [t.op('Linear', [x, wide]), t.op('Linear', [x, wide]), t.linear(x, 8, 8)];
+  const y = t.op('Attention', [q, k, v], { heads: 2, scale: 0.5 });
+  const { error, compiled } = run(t.graph(y));
+  expect(error[y]).toBeLessThan(0.03);
+  expect(compiled.program.gates.some((g) => g.gate === 'spread')).toBe(true);
+});
+
+test('Pad, Expand, Identity', () => {
+  const t = new Tiny(33);
+  const x = t.input([1, 2, 3]);
+  const p = t.op('Pad', [x, t.ints(0, 0, 2, 0, 1, 0), t.constant([0.5], [])]);
+  const e = t.op('Expand', [t.op('ReduceMean', [x, t.ints(1)]), t.ints(1, 5, 3)]);
+  expect(errors(t.graph(p, e, t.op('Identity', [x])))).toBeLessThan(0.001);
+});

@@ -2,6 +2,7 @@
 import { type GraphNode, ModelError, type Tensor } from '../../graph/graph.ts';
 import { dimAttr, type Dim } from '../../program/program.ts';
 import type { T } from '../builder.ts';
+import { expanded } from './broadcast.ts';
 import { activationBits, type Lowering, room } from './lowering.ts';
 
 const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
@@ -123,4 +124,42 @@ export function reduce(low: Lowering, node: GraphNode): void {
     if (!keep) left.splice(axis, 1);
   });
   v.raw = t;
+}
+
+/** The value under another name. */
+export function identity(low: Lowering, node: GraphNode): void {
+  const x = low.value(node.inputs[0]);
+  const f = low.bits(x);
+  low.inputBits.set(node.outputs[0], f);
+  low.define(node.outputs[0], { lazy: (g) => (g === f ? low.plain(x, f) : low.plainExact(x, g)) });
+}
+
+/** Repeats axes of size one. */
+export function expand(low: Lowering, node: GraphNode): void {
+  const { t, f } = plainShare(low, node.inputs[0]);
+  const v = low.define(node.outputs[0]);
+  v.shares.set(f, expanded(low, node, t, v.shape));
+}
+
+/** A constant around the value; it is public. */
+export function pad(low: Lowering, node: GraphNode): void {
+  const { t, f } = plainShare(low, node.inputs[0]);
+  const mode = (node.attrs.mode as string | undefined) ?? 'constant';
+  const fill = constantOf(low, node, 2)?.[0] ?? 0;
+  const widths = constantOf(low, node, 1)!;
+  const axes = constantOf(low, node, 3)?.map((a) => axisOf(a, t.shape.length)) ?? t.shape.map((_, i) => i);
+  if (mode !== 'constant' || widths.some((w) => w < 0)) throw new ModelError(`${node.name}: padding by a constant is supported, not '${mode}' with widths [${widths}]`);
+  const v = low.define(node.outputs[0]);
+  const bound = low.bound(v);
+  let x = t;
+  for (const [i, axis] of axes.entries()) {
+    const [before, after] = [widths[i], widths[i + axes.length]];
+    if (before === 0 && after === 0) continue;
+    const sized = (n: Dim): Dim[] => x.shape.map((d, j) => (j === axis ? n : d));
+    const one = low.b.gate('slice', [x], { axis, from: 0, to: 1 }, { ...x, shape: sized(1), label: undefined })[0];
+    const edge = low.b.map('affine', [one], { mul: [0], ...(fill === 0 ? {} : { add: [Math.round(fill * (x.scale as number))] }) }, { bound, label: undefined });
+    const parts = [...(before > 0 ? [expanded(low, node, edge, sized(before))] : []), x, ...(after > 0 ? [expanded(low, node, edge, sized(after))] : [])];
+    x = low.b.gate('concat', parts, { axis }, { ...x, bound, shape: sized(v.shape[axis]), label: undefined })[0];
+  }
+  v.shares.set(f, x);
 }

@@ -66,13 +66,16 @@ function summarise(folder: CompiledFolder): void {
   const total = cost(program, at);
   const [low, high] = scaleBits(program);
   const rows: [string, string][] = [
-    ['task', `${client.task}${client.labels.length > 0 ? `, ${plural(client.labels.length, 'class').replace(/s$/, 'es')}` : ''}`],
+    ['task', `${client.task}${client.labels.length > 0 ? `, ${plural(client.labels.length, 'label')}` : ''}`],
     [
       'weights',
       program.weights === 'public'
         ? 'public: both parties hold them'
         : 'private: shared between the parties, p0/ p1/ dealer/ go to one server each',
     ],
+    ...(program.weights === 'private' && client.before.constants.size > 0
+      ? [['in the clear', 'clients look up embeddings themselves: those tables are in client/'] as [string, string]]
+      : []),
     ['calibrated on', client.calibration],
     ['program', folder.hash.slice(0, 16)],
     ['gates', `${program.gates.length}`],

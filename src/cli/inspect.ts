@@ -96,6 +96,8 @@ export async function inspectCommand(
   show(folder, all[0], layers, worst);
 }
 
+const warmBelow = 1e9;
+
 /** Runs the program with all roles here and looks at every tensor. */
 export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
   const { program } = folder;
@@ -111,6 +113,8 @@ export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
     program.inputs.map((i) => [i.name, Float64Array.from(given.inputs[i.name].data, (v) => Math.round(v * i.scale))]),
   );
   const line = progress(`inspecting ${folder.client.name}`);
+  // Times of a first run are mostly the engine's compiling; large models do not notice.
+  if (cost(program, params).partyMacs < warmBelow) cluster.run(params, words);
   const seen = new Map<number, Seen[]>();
   const quarters = extended(binding);
   cluster.run(params, words, {

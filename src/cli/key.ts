@@ -18,7 +18,13 @@ export function keyOf(at: Uncompiled, options: BuildOptions, code: readonly stri
   return hash.digest('hex');
 }
 export const compileKey = (at: Uncompiled, options: BuildOptions): string =>
-  keyOf(at, options, ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'], options.weights, options.clientEmbedding ?? false);
+  keyOf(
+    at,
+    options,
+    ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'],
+    options.weights,
+    options.clientEmbedding ?? false,
+  );
 
 /** Modules in or at a path: .ts from source, .js when built. */
 function modules(path: string): string[] {

@@ -32,6 +32,7 @@ export function locate(what: string): Located {
   }
   if (Object.hasOwn(KNOWN, what))
     throw new UsageError(`the model ${what} is not here yet`, `subrosa pull ${what}     (${KNOWN[what].about})`);
+  if (/\.(onnx|safetensors|gguf)$/.test(what)) throw new UsageError(`${what}: no such file`);
   throw new UsageError(
     `no model '${what}': no such file or folder, and no name that is known or was pulled`,
     `known names: ${[...shippedModels, ...Object.keys(KNOWN)].join(', ')}`,

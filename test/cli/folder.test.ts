@@ -243,7 +243,11 @@ describe('hostile folders are refused with a ModelError that names the file', ()
     ['that names no weights', edit((p) => (p.weightsHash = '')), /weightsHash/],
     ['with a gate nobody knows', edit((p) => (p.gates[0].gate = 'reveal_all')), /reveal_all.*no gate has this name/],
     ['whose gate is misnumbered', edit((p) => (p.gates[1].id = 0)), /ids count from 0/],
-    ['that uses a tensor before it is made', edit((p) => (p.gates[0].in = [p.gates[p.gates.length - 1].out[0]])), /before anything makes it/],
+    [
+      'that uses a tensor before it is made',
+      edit((p) => (p.gates[0].in = [p.gates[p.gates.length - 1].out[0]])),
+      /before anything makes it/,
+    ],
     ['that makes a tensor twice', edit((p) => (p.gates[1].out = p.gates[0].out)), /second time|rule 3/],
     ['that reveals what no reveal gate made', edit((p) => (p.outputs[0].tensor = p.inputs[0].tensor)), /not made by a reveal gate/],
     ['with attributes missing', edit((p) => (p.gates[0].attrs = null)), /program\.json: /],

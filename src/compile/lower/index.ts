@@ -8,7 +8,7 @@ import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
 import { add, batchNorm, div, mul, neg, pow, sub } from './arith.ts';
-import { matmul } from './products.ts';
+import { matmul, reciprocalOf } from './products.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
 import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
 import { softmax } from './softmax.ts';
@@ -30,7 +30,6 @@ const activations: Readonly<Record<string, Omit<SmoothFunction, 'name'>>> = {
   Mish: { f: functions.mish, slope: 0.5 },
   Log: { f: Math.log, slope: 0, domain: [0, Infinity] },
   Sqrt: { f: Math.sqrt, slope: 0, domain: [0, Infinity] },
-  Reciprocal: { f: (x) => 1 / x, slope: 0, domain: [0, Infinity] },
 };
 
 const registered = new Map<string, SmoothFunction>();
@@ -49,6 +48,7 @@ const operators: Readonly<Record<string, Lower>> = {
   Sub: sub,
   Mul: mul,
   Div: div,
+  Reciprocal: reciprocalOf,
   Neg: neg,
   Pow: pow,
   MatMul: matmul,

@@ -5,7 +5,7 @@
  * with a scale per channel. Forms are made once and remembered. Operators are in the files beside this one.
  */
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
-import { type Dim, ProgramError } from '../../program/program.ts';
+import { byParam, type Dim, dim, ProgramError } from '../../program/program.ts';
 import { type Builder, lastDim, type T } from '../builder.ts';
 import type { Calibration, ValueRange } from '../calibrate.ts';
 
@@ -154,9 +154,27 @@ export class Lowering {
   /** An accumulator with a scale per channel, to one scale 2^f: all channels lose their own number of bits in one gate. */
   private rescaled(v: Val, raw: T, f: number): T {
     const drop = dropTo(raw, f);
-    if (!drop || drop.none) return raw;
+    if (!drop) return this.consumers.has(v.name) ? this.divided(v, raw, f) : raw;
+    if (drop.none) return raw;
     const { s, mul, scale } = drop;
     return this.b.extend(raw, { s, mul, scale, bound: this.bound(v), label: v.order ? undefined : v.name }).share!;
+  }
+
+  /** A mean whose divisor is a parameter, at 2^f: each length has its factor, as precise as the ring has room for. */
+  private divided(v: Val, raw: T, f: number): T {
+    const expression = (raw.scale as unknown as { dim: string }).dim;
+    const [name, other] = new Set(expression.match(/[A-Za-z_]\w*/g));
+    if (!name || other) throw new ProgramError(`'${v.name}': a mean over ${expression} values is not supported`);
+    const lengths = Array.from({ length: this.buckets.at(-1)! }, (_, i) => i + 1);
+    const bound = this.bound(v);
+    const factors = lengths.map((n) => {
+      const divisor = dim(expression, { [name]: n }) / 2 ** f;
+      const s = Math.min(24, Math.floor(room - 1 - f - Math.log2(bound)));
+      return { s, mul: [Math.round(2 ** s / divisor)] };
+    });
+    const mul = byParam(name, lengths, factors.map((x) => x.mul));
+    const s = byParam(name, lengths, factors.map((x) => x.s));
+    return this.b.extend(raw, { s, mul, scale: 2 ** f, bound, label: v.name }).share!;
   }
 
   /**
@@ -269,10 +287,7 @@ interface Drop {
   readonly none: boolean;
 }
 
-/**
- * How an accumulator comes to about 2^f. Undefined for a scale that depends on parameters (a mean over tokens), which is left as it is:
- * only the client, who knows them, can use the value.
- */
+/** How an accumulator comes to about 2^f. Undefined for a scale that depends on parameters (a mean over tokens): the client can divide, gates cannot. */
 function dropTo(raw: T, f: number): Drop | undefined {
   if (typeof raw.scale !== 'number' && !Array.isArray(raw.scale)) return undefined;
   const scales = typeof raw.scale === 'number' ? [raw.scale] : raw.scale;

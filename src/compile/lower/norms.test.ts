@@ -70,6 +70,36 @@ test('a class token, positions, two inputs, several outputs', () => {
   expect(errors(t.graph(tokens, t.linear(both, 16, 3), t.op('Add', [first, y])))).toBeLessThan(0.005);
 });
 
+describe('a mean over as many rows as there are, then', () => {
+  const params = { calibrate: [{ n: 5 }, { n: 9 }], run: [{ n: 6 }, { n: 12 }, { n: 100 }] };
+  const after: Record<string, (t: Tiny, m: string) => string> = {
+    nothing: (_, m) => m,
+    Linear: (t, m) => t.linear(m, 8, 4),
+    Relu: (t, m) => t.op('Relu', [m]),
+    Add: (t, m) => t.op('Add', [m, t.weight([8])]),
+    LayerNormalization: (t, m) => t.op('LayerNormalization', [m, t.weight([8])]),
+    Softmax: (t, m) => t.op('Softmax', [m], { axis: -1 }),
+  };
+  test.each(Object.entries(after))('%s', (_, then) => {
+    const t = new Tiny(24);
+    const x = t.op('Add', [t.input(['n', 8]), t.weight([8], 2)]);
+    expect(errors(t.graph(then(t, t.op('ReduceMean', [x, t.ints(0)], { keepdims: 1 }))), { params })).toBeLessThan(0.005);
+  });
+});
+
+describe('what cannot run says why, and where', () => {
+  const refused = (make: (t: Tiny, x: string) => string): (() => void) => {
+    const t = new Tiny(34);
+    const x = t.input([2, 3, 4]);
+    const graph = t.graph(make(t, x));
+    return () => run(graph);
+  };
+  test('a divisor that may be zero', () => expect(refused((t, x) => t.op('Div', [x, x]))).toThrow(/\/net\/div0: divides by a value that is not always positive/));
+  test('softmax over another axis', () => expect(refused((t, x) => t.op('Softmax', [x], { axis: 1 }))).toThrow(/\/net\/softmax0: softmax over axis 1/));
+  test('a mask of −10,000', () => expect(refused((t, x) => t.op('Softmax', [t.op('Add', [x, t.constant([0, 0, 0, -1e4], [4])])], { axis: -1 }))).toThrow(/too far apart/));
+  test('a constant on the left', () => expect(refused((t, x) => t.op('MatMul', [t.weight([3, 3]), x]))).toThrow(/\/net\/matmul0: a product with the constant \[3,3\]/));
+});
+
 test('an activation of one’s own', () => {
   registerActivation('Softsign', (x) => x / (1 + Math.abs(x)));
   const t = new Tiny(29);

@@ -20,6 +20,7 @@ describe('elementwise', () => {
   test('x/y', () => expect(of((t, x) => t.op('Div', [t.linear(x, 8, 8), x]), positive)).toBeLessThan(0.02));
   test('x/Σx', () => expect(of((t, x) => t.op('Div', [x, t.op('ReduceSum', [x, t.ints(-1)], { keepdims: 1 })]), positive)).toBeLessThan(0.002));
   test('1/x', () => expect(of((t, x) => t.op('Div', [t.constant([1], []), x]), positive)).toBeLessThan(0.005));
+  test('Reciprocal', () => expect(of((t, x) => t.op('Reciprocal', [x]), positive)).toBeLessThan(0.002));
   test('x − y, −x', () => expect(of((t, x) => t.op('Sub', [t.op('Neg', [t.linear(x, 8, 8)]), x]))).toBeLessThan(0.003));
   test('x − mean', () => expect(of((t, x) => t.op('Sub', [x, t.op('ReduceMean', [x, t.ints(-1)], { keepdims: 1 })]))).toBeLessThan(0.003));
 });

@@ -82,6 +82,13 @@ export function reciprocal(low: Lowering, node: GraphNode, y: Val): Val {
   return v;
 }
 
+export function reciprocalOf(low: Lowering, node: GraphNode): void {
+  const r = reciprocal(low, node, low.value(node.inputs[0]));
+  const out = low.define(node.outputs[0]);
+  out.raw = r.raw;
+  out.order = r.order;
+}
+
 /** Where the batches of [.., rows, cols] lie: one after the other, or one for all. */
 function batchOf(shape: readonly Dim[], lead: readonly Dim[], node: GraphNode): { batch: number; row: number; offset: number } {
   const [rows, cols] = shape.slice(-2);

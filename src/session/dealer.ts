@@ -121,7 +121,10 @@ export class DealerHost {
     for (const key of this.sessions.get(number)?.keys ?? []) key.fill(0);
     this.sessions.delete(number);
     for (let i = this.queue.length - 1; i >= 0; i--) if (this.queue[i].session === number) this.queue.splice(i, 1);
-    if (this.stream?.session === number) this.stream = undefined;
+    if (this.stream?.session === number) {
+      this.stream.step.forget();
+      this.stream = undefined;
+    }
     this.later();
   }
 
@@ -138,6 +141,8 @@ export class DealerHost {
   private work(): void {
     let made = 0;
     while (made < slice && !this.blocked) {
+      // A step may be given memory anew, where blocks of the last one still lie: they leave first.
+      if (!this.stream && this.sending.includes(true)) return;
       this.stream ??= this.begin();
       const s = this.stream;
       if (!s) return;

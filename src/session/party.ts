@@ -335,7 +335,10 @@ export class PartyHost {
     for (const w of this.queue) if (w.session === session) w.bytes.fill(0);
     this.queue = this.queue.filter((w) => w.session !== session);
     this.early = this.early.filter((e) => e.session !== session.number);
-    if (this.running?.session === session) this.running = undefined;
+    if (this.running?.session === session) {
+      this.running.step.forget();
+      this.running = undefined;
+    }
     session.seed?.fill(0);
     session.zero?.fill(0);
     for (const link of tell) link?.send(frames.end, session.number, 0, new Uint8Array(0));

@@ -32,6 +32,7 @@ export class DealerStep {
     const { binding, gates, model } = this.prepared;
     const corrections = this.prepared.corrections + slot * this.prepared.slotBytes;
     if (this.made === binding.blocks.length) return undefined;
+    const last = this.made === binding.blocks.length - 1;
     for (;;) {
       const id = this.order[this.at++];
       const g = gates[id];
@@ -44,7 +45,14 @@ export class DealerStep {
       if (block.gate !== id) continue;
       const bytes = ctx.top - corrections;
       if (bytes !== block.bytes) throw new Error(`internal: gate ${id} (${g.gate}) made ${bytes} bytes of corrections, its cost says ${block.bytes}`);
+      if (last) this.forget();
       return { index: this.made++, bytes: model.k.u8.subarray(corrections, corrections + bytes) };
     }
+  }
+
+  /** Wipes this step's keys from the kernels' memory: after the last block, or when the step is given up. */
+  forget(): void {
+    const { keys, model } = this.prepared;
+    model.k.u8.fill(0, keys, keys + 64);
   }
 }

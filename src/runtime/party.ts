@@ -79,7 +79,10 @@ export class PartyStep {
       this.run(phases[this.next].gate);
       this.next++;
     }
-    if (this.round === rounds) return 'done';
+    if (this.round === rounds) {
+      this.forget();
+      return 'done';
+    }
     this.packMessage();
     this.waitingForPeer = true;
     return 'round';
@@ -110,6 +113,12 @@ export class PartyStep {
     this.openings = [];
     this.round++;
     this.waitingForPeer = false;
+  }
+
+  /** Wipes this step's keys from the kernels' memory: at its end, or when it is given up. */
+  forget(): void {
+    const { keys, model } = this.prepared;
+    model.k.u8.fill(0, keys, keys + 64);
   }
 
   private hasCorrections(gate: number, phase: number): boolean {

@@ -33,7 +33,7 @@ function layout(g: BoundGate): Layout {
   return { rows: rowY ? y.size : 1, cols, rowY, bits: [32, ex ? left(x.bits) : 0, ey ? left(y.bits) : 0, ex && ey ? left(x.bits + y.bits) : 0] };
 }
 
-/** z = x·y; y has x's shape, or one value per row (x's shape without its last axes). Exact. Costs 32 to 62 bits of correction a value. */
+/** z = x·y; y has x's shape, or one value per row (x's shape without its last axes). Exact. Costs 32 bits of correction a value for plain wires, and 32 − b more for each factor 2^b in ρσ. */
 export const mul: Gate<null> = {
   name: 'mul',
   shapes(_, [x, y]) {

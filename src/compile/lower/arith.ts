@@ -8,9 +8,11 @@
 import { type GraphNode, ModelError, type Tensor, tensor } from '../../graph/graph.ts';
 import { type Dim, dimAttr } from '../../program/program.ts';
 import type { T } from '../builder.ts';
+import type { ValueRange } from '../calibrate.ts';
 import { type Broadcast, broadcast, expanded } from './broadcast.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 import { elementWise, reciprocal, squareGate, squareOf } from './products.ts';
+import { reluPart } from './relu.ts';
 import { smooth } from './smooth.ts';
 
 /** The constant among two operands, and where it stands. */
@@ -124,17 +126,18 @@ function rescaledBy(low: Lowering, x: Val, c: number, label: string, bound: numb
 /**
  * out = x·mul + add with vectors along one axis, or with one value for each of x ('whole'). Away from the last axis x is turned there and back.
  */
-export function affine(low: Lowering, out: string, name: string, x: Val, axis: number | 'whole', mul: Float64Array, add = new Float64Array(mul.length)): Val {
+export function affine(low: Lowering, out: string, name: string, x: Val, axis: number | 'whole', mul: Float64Array, add = new Float64Array(mul.length), range?: ValueRange): Val {
+  const define = (rest: Partial<Val>): Val => (range ? { name: out, shape: x.shape, range, shares: new Map(), wires: new Map(), ...rest } : low.define(out, rest));
   const names = [`${name}.factor`, `${name}.zero`] as const;
   const rank = x.shape.length;
-  if (axis === rank - 1) return low.define(out, { affine: { base: x, mul, add, names } });
+  if (axis === rank - 1) return define({ affine: { base: x, mul, add, names } });
   const { b } = low;
   const perm = axis === 'whole' ? [] : [...x.shape.map((_, i) => i).filter((i) => i !== axis), axis];
   const shape: Dim[] = axis === 'whole' ? (mul.length === 1 ? [...x.shape, 1] : [1, mul.length]) : perm.map((i) => x.shape[i]);
   const turn = (t: T, to: readonly Dim[], by: readonly number[], label?: string): T =>
     axis === 'whole' ? b.gate('reshape', [t], { shape: to.map(dimAttr) }, { ...t, shape: to, label })[0] : b.gate('permute', [t], { perm: by }, { ...t, shape: to, label })[0];
   const back = x.shape.map((_, i) => perm.indexOf(i));
-  const v = low.define(out, {
+  const v: Val = define({
     lazy(f) {
       const bits = Math.min(activationBits, low.bits(x));
       const t = turn(low.plain(x, bits), shape, perm);
@@ -174,3 +177,28 @@ export function pow(low: Lowering, node: GraphNode): void {
   else smooth(low, node, p === -1 ? { name: 'reciprocal', f: (v) => 1 / v, slope: 0, domain: [0, Infinity] } : { name: `x^${p}`, f: (v) => v ** p, slope: 0, domain: [0, Infinity] });
 }
 
+
+/** max(x, 0) + slope·min(x, 0), with slopes that are weights. */
+export function prelu(low: Lowering, node: GraphNode): void {
+  const x = low.value(node.inputs[0]);
+  const slope = low.constant(node.inputs[1]);
+  if (!slope) throw new ModelError(`${node.name}: the slope must be a constant`);
+  const { along, axis, values } = broadcast(node, slope, x.shape);
+  const out = node.outputs[0];
+  const last = x.shape.at(-1)!;
+  const range = { shape: [...x.shape], max: x.range.max };
+  const forms = { shape: x.shape, range, shares: new Map<number, T>(), wires: new Map<number, T>() };
+  const positive: Val = { ...forms, name: `${out}.positive`, lazy: (f) => reluPart(low, x, f) };
+  const negative: Val = {
+    ...forms,
+    shares: new Map(),
+    wires: new Map(),
+    name: `${out}.negative`,
+    lazy: (f) => low.b.map('sub', [low.plainExact(x, f), low.exact(positive, f)], null, { bound: low.bound(x), label: undefined }),
+  };
+  const steepest = values.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+  const whole = along === 'each' || (along === 'all' && typeof last !== 'number');
+  const mul = along === 'all' && typeof last === 'number' ? new Float64Array(last).fill(values[0]) : values;
+  const scaled = affine(low, `${out}.scaled`, node.name, negative, whole ? 'whole' : axis, mul, undefined, { shape: [...x.shape], max: x.range.max * steepest });
+  low.define(out, { sum: [positive, scaled] });
+}

@@ -85,6 +85,11 @@ describe('piecewise linear functions', () => {
   const bounds = (lo: number, hi: number) => (t: Tiny) => [t.constant([lo], []), t.constant([hi], [])];
   test('Relu', () => expect(bent('Relu')).toBeLessThan(0.002));
   test('LeakyRelu', () => expect(bent('LeakyRelu', { alpha: 0.1 })).toBeLessThan(0.002));
+  test('PRelu', () => expect(bent('PRelu', {}, (t) => [t.weight([12], 0.5)])).toBeLessThan(0.002));
+  test('PRelu of channels', () => {
+    const t = new Tiny(19);
+    expect(errors(t.graph(t.op('PRelu', [t.op('Conv', [t.input([1, 2, 5, 5]), t.weight([4, 2, 3, 3], 0.4)]), t.weight([4, 1, 1], 0.5)])))).toBeLessThan(0.002);
+  });
   test('Clip', () => expect(bent('Clip', {}, bounds(-0.5, 0.75))).toBeLessThan(0.002));
   test('ReLU6', () => expect(bent('Clip', {}, bounds(0, 6))).toBeLessThan(0.002));
   test('Abs', () => expect(bent('Abs')).toBeLessThan(0.003));

@@ -7,7 +7,7 @@ import { attention } from './attention.ts';
 import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
-import { add, batchNorm, div, mul, neg, pow, sub } from './arith.ts';
+import { add, batchNorm, div, mul, neg, pow, prelu, sub } from './arith.ts';
 import { matmul, reciprocalOf } from './products.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
 import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
@@ -55,6 +55,7 @@ const operators: Readonly<Record<string, Lower>> = {
   Softmax: softmax,
   Relu: relu,
   LeakyRelu: leakyRelu,
+  PRelu: prelu,
   Clip: clip,
   HardSigmoid: hardSigmoid,
   HardSwish: hardSwish,

@@ -18,6 +18,12 @@ function part(low: Lowering, x: Val, f: number, knot: number, bound: number, lab
   return reluOf(low, wire, bits, bound, label);
 }
 
+/** max(x, 0) at 2^f. */
+export function reluPart(low: Lowering, x: Val, f: number, label?: string): T {
+  const g = within(low, x, f);
+  return raised(low, part(low, x, g, 0, low.bound(x), label), f - g);
+}
+
 export const reluOf = (low: Lowering, wire: T, bits: number, bound: number, label?: string): T =>
   low.b.gate('relu', [wire], { bits }, { kind: 'share', bits: 32, scale: wire.scale, bound, shape: wire.shape, label })[0];
 
@@ -27,13 +33,7 @@ export const raised = (low: Lowering, t: T, bits: number): T => (bits === 0 ? t 
 export function relu(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const out = node.outputs[0];
-  const v = low.define(out, {
-    reluOf: x,
-    lazy: (f) => {
-      const g = within(low, x, f);
-      return raised(low, part(low, x, g, 0, low.bound(v), out), f - g);
-    },
-  });
+  low.define(out, { reluOf: x, lazy: (f) => reluPart(low, x, f, out) });
 }
 
 interface Pieces {

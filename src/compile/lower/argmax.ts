@@ -23,12 +23,16 @@ function candidates(low: Lowering, node: GraphNode, axis: number, keep: boolean)
   if (typeof count !== 'number' || count < 2) throw new ModelError(`${node.name}: the axis of ${count} values cannot be compared`);
   const plain = low.plain(x, Math.min(low.bits(x), Math.floor(room - 2 - Math.log2(low.bound(x)))));
   const perm = [...x.shape.map((_, i) => i).filter((i) => i !== at), at];
-  const t = at === rank - 1 ? plain : low.b.gate('permute', [plain], { perm }, { ...plain, shape: perm.map((i) => x.shape[i]), label: undefined })[0];
+  const t =
+    at === rank - 1
+      ? plain
+      : low.b.gate('permute', [plain], { perm }, { ...plain, shape: perm.map((i) => x.shape[i]), label: undefined })[0];
   const bits = Math.min(32, Math.ceil(Math.log2(low.bound(x) * (t.scale as number))) + 3);
   return { t, bits, count, short: t.shape.slice(0, -1), shape: x.shape.flatMap((d, i): Dim[] => (i === at ? (keep ? [1] : []) : [d])) };
 }
 
-const shaped = (low: Lowering, t: T, shape: readonly Dim[], label: string): T => low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label })[0];
+const shaped = (low: Lowering, t: T, shape: readonly Dim[], label: string): T =>
+  low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label })[0];
 
 /** The position of the first largest value: an integer, at scale 1. */
 export function argMax(low: Lowering, node: GraphNode): void {
@@ -37,14 +41,23 @@ export function argMax(low: Lowering, node: GraphNode): void {
   const at = low.b.gate('argmax', [t], { bits }, { kind: 'share', bits: 32, scale: 1, bound: count, shape: short })[0];
   const name = node.outputs[0];
   // Positions are integers, which calibration does not look at.
-  const v: Val = { name, shape, range: { shape: [...shape], max: count - 1 }, shares: new Map([[0, shaped(low, at, shape, name)]]), wires: new Map() };
+  const v: Val = {
+    name,
+    shape,
+    range: { shape: [...shape], max: count - 1 },
+    shares: new Map([[0, shaped(low, at, shape, name)]]),
+    wires: new Map(),
+  };
   low.inputBits.set(name, 0);
   low.values.set(name, v);
 }
 
 export function reduceMax(low: Lowering, node: GraphNode): void {
   const axes = node.inputs[1] ? low.constant(node.inputs[1]) : undefined;
-  if (axes?.data.length !== 1) throw new ModelError(`${node.name}: a maximum over one constant axis is supported, not over ${axes ? `[${Array.from(axes.data)}]` : 'all'}`);
+  if (axes?.data.length !== 1)
+    throw new ModelError(
+      `${node.name}: a maximum over one constant axis is supported, not over ${axes ? `[${Array.from(axes.data)}]` : 'all'}`,
+    );
   const out = low.define(node.outputs[0]);
   const { t, bits, short } = candidates(low, node, Number(axes.data[0]), node.attrs.keepdims !== 0);
   const most = low.b.gate('max', [t], { bits }, { ...t, shape: short, label: undefined })[0];

@@ -32,7 +32,13 @@ export function add(low: Lowering, node: GraphNode): void {
 
 export function sub(low: Lowering, node: GraphNode): void {
   const { c, at, x } = operands(low, node);
-  if (c && at === 1) addConstant(low, node, low.value(x), mapped(c, (v) => -v));
+  if (c && at === 1)
+    addConstant(
+      low,
+      node,
+      low.value(x),
+      mapped(c, (v) => -v),
+    );
   else if (c) addConstant(low, node, negative(low, low.value(x), `${node.outputs[0]}.negative`), c);
   else sum(low, node, low.value(node.inputs[0]), negative(low, low.value(node.inputs[1]), `${node.outputs[0]}.negative`));
 }
@@ -45,7 +51,14 @@ export function neg(low: Lowering, node: GraphNode): void {
 const negated = (low: Lowering, x: Val, f: number): T => low.b.map('affine', [low.plainExact(x, f)], { mul: [-1] }, { label: undefined });
 
 function negative(low: Lowering, x: Val, name: string): Val {
-  return { name, shape: x.shape, range: { shape: [...x.shape], max: x.range.max }, lazy: (f) => negated(low, x, f), shares: new Map(), wires: new Map() };
+  return {
+    name,
+    shape: x.shape,
+    range: { shape: [...x.shape], max: x.range.max },
+    lazy: (f) => negated(low, x, f),
+    shares: new Map(),
+    wires: new Map(),
+  };
 }
 
 function sum(low: Lowering, node: GraphNode, a: Val, b: Val): void {
@@ -75,10 +88,14 @@ function addConstant(low: Lowering, node: GraphNode, x: Val, c: Tensor): void {
     return;
   }
   const inner = given.along === 'axis' ? t.shape.slice(given.axis + 1) : [];
-  if (inner.some((d) => typeof d === 'string')) throw new ModelError(`${node.name}: a private constant along axis ${given.axis} of [${t.shape}] is not supported`);
+  if (inner.some((d) => typeof d === 'string'))
+    throw new ModelError(`${node.name}: a private constant along axis ${given.axis} of [${t.shape}] is not supported`);
   const repeat = (inner as number[]).reduce((p, d) => p * d, 1);
   const long = Int32Array.from({ length: values.length * repeat }, (_, i) => values[Math.floor(i / repeat)]);
-  out.shares.set(f, b.gate('addPrivate', [t], { weight: b.weight(`${node.name}.constant`, [long.length], long), length: long.length }, decl)[0]);
+  out.shares.set(
+    f,
+    b.gate('addPrivate', [t], { weight: b.weight(`${node.name}.constant`, [long.length], long), length: long.length }, decl)[0],
+  );
 }
 
 /** x·c with a constant, or x·y of two shared values. */
@@ -93,11 +110,22 @@ export function div(low: Lowering, node: GraphNode): void {
   const { c, at, x } = operands(low, node);
   const value = low.value(x);
   if (!c) elementWise(low, node, value, reciprocal(low, node, low.value(node.inputs[1])));
-  else if (at === 1) factor(low, node, value, broadcast(node, mapped(c, (v) => 1 / v), value.shape));
+  else if (at === 1)
+    factor(
+      low,
+      node,
+      value,
+      broadcast(
+        node,
+        mapped(c, (v) => 1 / v),
+        value.shape,
+      ),
+    );
   else factor(low, node, reciprocal(low, node, value), broadcast(node, c, value.shape));
 }
 
-const feedsOnlyLinear = (low: Lowering, name: string): boolean => !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear');
+const feedsOnlyLinear = (low: Lowering, name: string): boolean =>
+  !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear');
 
 function factor(low: Lowering, node: GraphNode, x: Val, given: Broadcast): void {
   const out = node.outputs[0];
@@ -105,7 +133,8 @@ function factor(low: Lowering, node: GraphNode, x: Val, given: Broadcast): void 
   const channels = x.shape[last];
   if (given.along === 'all') {
     const c = given.values[0];
-    if (!low.b.private && !feedsOnlyLinear(low, out) && c !== 0) low.define(out, { raw: undefined }).raw = rescaledBy(low, x, c, out, low.bound(low.value(out)));
+    if (!low.b.private && !feedsOnlyLinear(low, out) && c !== 0)
+      low.define(out, { raw: undefined }).raw = rescaledBy(low, x, c, out, low.bound(low.value(out)));
     else if (typeof channels === 'number') affine(low, out, node.name, x, last, new Float64Array(channels).fill(c));
     else affine(low, out, node.name, x, 'whole', given.values);
   } else affine(low, out, node.name, x, given.along === 'each' ? 'whole' : given.axis, given.values);
@@ -126,8 +155,18 @@ function rescaledBy(low: Lowering, x: Val, c: number, label: string, bound: numb
 /**
  * out = x·mul + add with vectors along one axis, or with one value for each of x ('whole'). Away from the last axis x is turned there and back.
  */
-export function affine(low: Lowering, out: string, name: string, x: Val, axis: number | 'whole', mul: Float64Array, add = new Float64Array(mul.length), range?: ValueRange): Val {
-  const define = (rest: Partial<Val>): Val => (range ? { name: out, shape: x.shape, range, shares: new Map(), wires: new Map(), ...rest } : low.define(out, rest));
+export function affine(
+  low: Lowering,
+  out: string,
+  name: string,
+  x: Val,
+  axis: number | 'whole',
+  mul: Float64Array,
+  add = new Float64Array(mul.length),
+  range?: ValueRange,
+): Val {
+  const define = (rest: Partial<Val>): Val =>
+    range ? { name: out, shape: x.shape, range, shares: new Map(), wires: new Map(), ...rest } : low.define(out, rest);
   const names = [`${name}.factor`, `${name}.zero`] as const;
   const rank = x.shape.length;
   if (axis === rank - 1) return define({ affine: { base: x, mul, add, names } });
@@ -135,7 +174,9 @@ export function affine(low: Lowering, out: string, name: string, x: Val, axis: n
   const perm = axis === 'whole' ? [] : [...x.shape.map((_, i) => i).filter((i) => i !== axis), axis];
   const shape: Dim[] = axis === 'whole' ? (mul.length === 1 ? [...x.shape, 1] : [1, mul.length]) : perm.map((i) => x.shape[i]);
   const turn = (t: T, to: readonly Dim[], by: readonly number[], label?: string): T =>
-    axis === 'whole' ? b.gate('reshape', [t], { shape: to.map(dimAttr) }, { ...t, shape: to, label })[0] : b.gate('permute', [t], { perm: by }, { ...t, shape: to, label })[0];
+    axis === 'whole'
+      ? b.gate('reshape', [t], { shape: to.map(dimAttr) }, { ...t, shape: to, label })[0]
+      : b.gate('permute', [t], { perm: by }, { ...t, shape: to, label })[0];
   const back = x.shape.map((_, i) => perm.indexOf(i));
   const v: Val = define({
     lazy(f) {
@@ -143,7 +184,14 @@ export function affine(low: Lowering, out: string, name: string, x: Val, axis: n
       const t = turn(low.plain(x, bits), shape, perm);
       const base: Val = { name: `${out}.base`, shape, range: { shape, max: x.range.max }, shares: new Map([[bits, t]]), wires: new Map() };
       low.inputBits.set(base.name, bits);
-      const turned: Val = { name: `${out}.turned`, shape, range: { shape, max: v.range.max }, affine: { base, mul, add, names }, shares: new Map(), wires: new Map() };
+      const turned: Val = {
+        name: `${out}.turned`,
+        shape,
+        range: { shape, max: v.range.max },
+        affine: { base, mul, add, names },
+        shares: new Map(),
+        wires: new Map(),
+      };
       return turn(low.share(turned, f), x.shape, back, out);
     },
   });
@@ -159,7 +207,15 @@ export function batchNorm(low: Lowering, node: GraphNode): void {
   });
   const epsilon = (node.attrs.epsilon as number | undefined) ?? 1e-5;
   const mul = Float64Array.from(scale, (s, i) => s / Math.sqrt(variance[i] + epsilon));
-  affine(low, node.outputs[0], node.name, low.value(node.inputs[0]), 1, mul, Float64Array.from(bias, (v, i) => v - mean[i] * mul[i]));
+  affine(
+    low,
+    node.outputs[0],
+    node.name,
+    low.value(node.inputs[0]),
+    1,
+    mul,
+    Float64Array.from(bias, (v, i) => v - mean[i] * mul[i]),
+  );
 }
 
 export function pow(low: Lowering, node: GraphNode): void {
@@ -170,13 +226,25 @@ export function pow(low: Lowering, node: GraphNode): void {
   if (p === 1) low.define(node.outputs[0], { lazy: (f) => low.plainExact(x, f) });
   else if (p === 2) squareOf(low, node, x);
   else if (p === 3) {
-    const square: Val = { name: `${node.outputs[0]}.square`, shape: x.shape, range: { shape: [...x.shape], max: x.range.max ** 2 }, shares: new Map(), wires: new Map() };
+    const square: Val = {
+      name: `${node.outputs[0]}.square`,
+      shape: x.shape,
+      range: { shape: [...x.shape], max: x.range.max ** 2 },
+      shares: new Map(),
+      wires: new Map(),
+    };
     square.raw = squareGate(low, x, low.bound(square));
     elementWise(low, node, x, square);
   } else if (Number.isInteger(p) && p > 0) smooth(low, node, { name: `x^${p}`, f: (v) => v ** p, slope: 0 });
-  else smooth(low, node, p === -1 ? { name: 'reciprocal', f: (v) => 1 / v, slope: 0, domain: [0, Infinity] } : { name: `x^${p}`, f: (v) => v ** p, slope: 0, domain: [0, Infinity] });
+  else
+    smooth(
+      low,
+      node,
+      p === -1
+        ? { name: 'reciprocal', f: (v) => 1 / v, slope: 0, domain: [0, Infinity] }
+        : { name: `x^${p}`, f: (v) => v ** p, slope: 0, domain: [0, Infinity] },
+    );
 }
-
 
 /** max(x, 0) + slope·min(x, 0), with slopes that are weights. */
 export function prelu(low: Lowering, node: GraphNode): void {
@@ -199,6 +267,9 @@ export function prelu(low: Lowering, node: GraphNode): void {
   const steepest = values.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
   const whole = along === 'each' || (along === 'all' && typeof last !== 'number');
   const mul = along === 'all' && typeof last === 'number' ? new Float64Array(last).fill(values[0]) : values;
-  const scaled = affine(low, `${out}.scaled`, node.name, negative, whole ? 'whole' : axis, mul, undefined, { shape: [...x.shape], max: x.range.max * steepest });
+  const scaled = affine(low, `${out}.scaled`, node.name, negative, whole ? 'whole' : axis, mul, undefined, {
+    shape: [...x.shape],
+    max: x.range.max * steepest,
+  });
   low.define(out, { sum: [positive, scaled] });
 }

@@ -11,10 +11,21 @@
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { type Dim, dimAttr } from '../../program/program.ts';
-import type { RowGate } from '../fit/index.ts';
 import { lastDim, onCases, onCases2, product as productOf, type T } from '../builder.ts';
+import type { RowGate } from '../fit/index.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
-import { type Exponential, fine, type Head, lastReciprocal, least, squareBits, squareMeans, Stages, stagesOf, sumRange } from './softmax.ts';
+import {
+  type Exponential,
+  fine,
+  type Head,
+  lastReciprocal,
+  least,
+  Stages,
+  squareBits,
+  squareMeans,
+  stagesOf,
+  sumRange,
+} from './softmax.ts';
 
 export function attention(low: Lowering, node: GraphNode): void {
   const [q, k, v] = node.inputs.map((name) => low.value(name));
@@ -22,7 +33,8 @@ export function attention(low: Lowering, node: GraphNode): void {
   const softScale = node.attrs.scale as number;
   const ranges = low.calibration.heads.get(node.name);
   if (!ranges) throw new ModelError(`${node.name}: not seen when calibrating`);
-  if (q.shape.length > 3 || (q.shape.length === 3 && q.shape[0] !== 1)) throw new ModelError(`${node.name}: a batch of sequences is not supported; queries are [${q.shape}]`);
+  if (q.shape.length > 3 || (q.shape.length === 3 && q.shape[0] !== 1))
+    throw new ModelError(`${node.name}: a batch of sequences is not supported; queries are [${q.shape}]`);
   const d = lastDim(q) / heads;
   const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range) }));
   // Heads of a group lie together: their weights are taken in this order, and the next layer's rows too.
@@ -70,7 +82,11 @@ class AttentionLowering {
     // v is kept at the bits that b²·v leaves it: see `weighted`.
     const vScale = this.valueScale();
     const vShare = this.projected(this.v, new Array<number>(width).fill(2 ** activationBits), this.order);
-    const lowered = b.extend(vShare, { s: onCases(vScale, (s) => activationBits - s), scale: onCases(vScale, (s) => 2 ** s), bound: low.bound(this.v) });
+    const lowered = b.extend(vShare, {
+      s: onCases(vScale, (s) => activationBits - s),
+      scale: onCases(vScale, (s) => 2 ** s),
+      bound: low.bound(this.v),
+    });
     const v = b.open(lowered.share!);
     const parts: T[] = [];
     for (let from = 0; from < heads.length; ) {
@@ -80,8 +96,12 @@ class AttentionLowering {
       from = to;
     }
     const shape = this.q.shape;
-    const t = parts.length === 1 ? parts[0] : b.gate('concat', parts, { axis: parts[0].shape.length - 1 }, { ...parts[0], shape: [this.n, width] })[0];
-    const out = shape.length === 2 ? t : b.gate('reshape', [t], { shape: [1, dimAttr(this.n), width] }, { ...t, shape: [1, this.n, width] })[0];
+    const t =
+      parts.length === 1
+        ? parts[0]
+        : b.gate('concat', parts, { axis: parts[0].shape.length - 1 }, { ...parts[0], shape: [this.n, width] })[0];
+    const out =
+      shape.length === 2 ? t : b.gate('reshape', [t], { shape: [1, dimAttr(this.n), width] }, { ...t, shape: [1, this.n, width] })[0];
     const value = low.defineShare(this.node.outputs[0], out, activationBits);
     value.order = this.order;
   }
@@ -95,7 +115,8 @@ class AttentionLowering {
       const t = this.low.share(x, bits);
       if (scale.every((s) => s === 2 ** bits)) return t;
       const s = 12;
-      return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: this.low.bound(x) }).share!;
+      return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: this.low.bound(x) })
+        .share!;
     }
     // scale is given in the heads' order; the accumulator wants it by channel.
     const byChannel = new Array<number>(scale.length);
@@ -128,13 +149,21 @@ class AttentionLowering {
     const square = { kind: 'share' as const, bits: 32, shape: [G, n, keys] as Dim[] };
     const area = dimAttr(productOf([n, keys]));
     const range = heads.slice(from, to).map((h) => h.range);
-    const scores = b.gate('matmulShared', [q, k], {
-      batch: G, M: dimAttr(n), N: dimAttr(keys), K: d,
-      a: { offset: from * d, batch: d, row: width },
-      b: { offset: from * d, batch: d, row: width, transposed: true },
-      c: { offset: 0, batch: area, row: dimAttr(keys) },
-      shape: [G, dimAttr(n), dimAttr(keys)],
-    }, { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) })[0];
+    const scores = b.gate(
+      'matmulShared',
+      [q, k],
+      {
+        batch: G,
+        M: dimAttr(n),
+        N: dimAttr(keys),
+        K: d,
+        a: { offset: from * d, batch: d, row: width },
+        b: { offset: from * d, batch: d, row: width, transposed: true },
+        c: { offset: 0, batch: area, row: dimAttr(keys) },
+        shape: [G, dimAttr(n), dimAttr(keys)],
+      },
+      { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) },
+    )[0];
     const squares = squareMeans(heads.slice(from, to));
     const a = this.soft.exp(scores, fits.slice(from, to), squares.hi);
     let { wire } = this.soft.first(a, squares, rows, square);
@@ -151,24 +180,48 @@ class AttentionLowering {
     const fits = (l: number): RowGate => lastReciprocal(sumRange(lowest, l));
     const bound = low.bound(this.v);
     const vBits = Math.floor(Math.log2(bound) + 1);
-    const g = this.soft.rows(q, fits, '1/x', this.soft.byLength((l) => 2 / sumRange(lowest, l)));
+    const g = this.soft.rows(
+      q,
+      fits,
+      '1/x',
+      this.soft.byLength((l) => 2 / sumRange(lowest, l)),
+    );
     const gWire = b.extend(g, { s: this.soft.byLength((l) => fits(l).t + fits(l).u - (29 - 15 - vBits)), share: false, wire: true }).wire!;
     const p = b.extend(squared, { s: this.soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), bound: 1.1 }).share!;
     const P = b.open(p);
     const width = heads.length * d;
     const scale = onCases2(P.scale as number, v.scale as number, (s, r) => s * r);
     const nd = dimAttr(productOf([n, d]));
-    const z = b.gate('matmulShared', [P, v], {
-      batch: G, M: dimAttr(n), N: d, K: dimAttr(keys),
-      a: { offset: 0, batch: dimAttr(productOf([n, keys])), row: dimAttr(keys) },
-      b: { offset: from * d, batch: d, row: width },
-      c: { offset: 0, batch: nd, row: d },
-      shape: [G, dimAttr(n), d],
-    }, { kind: 'share', bits: 32, scale, bound: bound * 1.1, shape: [G, n, d] })[0];
+    const z = b.gate(
+      'matmulShared',
+      [P, v],
+      {
+        batch: G,
+        M: dimAttr(n),
+        N: d,
+        K: dimAttr(keys),
+        a: { offset: 0, batch: dimAttr(productOf([n, keys])), row: dimAttr(keys) },
+        b: { offset: from * d, batch: d, row: width },
+        c: { offset: 0, batch: nd, row: d },
+        shape: [G, dimAttr(n), d],
+      },
+      { kind: 'share', bits: 32, scale, bound: bound * 1.1, shape: [G, n, d] },
+    )[0];
     const zWire = b.extend(z, { s: onCases(scale, (s) => Math.max(0, Math.round(Math.log2(s)) - 15)), share: false, wire: true }).wire!;
-    const y = b.gate('mul', [zWire, gWire], null, { kind: 'share', bits: 32, scale: onCases2(zWire.scale as number, gWire.scale as number, (s, r) => s * r), bound, shape: [G, n, d] })[0];
+    const y = b.gate('mul', [zWire, gWire], null, {
+      kind: 'share',
+      bits: 32,
+      scale: onCases2(zWire.scale as number, gWire.scale as number, (s, r) => s * r),
+      bound,
+      shape: [G, n, d],
+    })[0];
     const out = b.extend(y, { s: Math.floor(Math.log2(y.scale as number)) - activationBits, bound }).share!;
     const turnedOut = b.gate('permute', [out], { perm: [1, 0, 2] }, { ...out, shape: [n, G, d] })[0];
-    return b.gate('reshape', [turnedOut], { shape: [dimAttr(n), G * d] }, { ...turnedOut, shape: [n, G * d], label: heads.length === G && !this.order ? this.node.outputs[0] : undefined })[0];
+    return b.gate(
+      'reshape',
+      [turnedOut],
+      { shape: [dimAttr(n), G * d] },
+      { ...turnedOut, shape: [n, G * d], label: heads.length === G && !this.order ? this.node.outputs[0] : undefined },
+    )[0];
   }
 }

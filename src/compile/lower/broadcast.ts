@@ -20,7 +20,8 @@ export function broadcast(node: GraphNode, c: Tensor, shape: readonly Dim[]): Br
   if (dims.length !== shape.length || dims.some((d, i) => d !== 1 && d !== shape[i])) fail();
   const values = Float64Array.from(c.data);
   const wide = dims.flatMap((d, i) => (d === 1 ? [] : [i]));
-  if (wide.length === 0 || values.every((v) => v === values[0])) return { along: 'all', axis: shape.length - 1, values: values.slice(0, 1) };
+  if (wide.length === 0 || values.every((v) => v === values[0]))
+    return { along: 'all', axis: shape.length - 1, values: values.slice(0, 1) };
   if (wide.length === 1) return { along: 'axis', axis: wide[0], values };
   if (shape.some((d) => typeof d === 'string')) fail();
   const whole = shape as readonly number[];
@@ -46,12 +47,18 @@ export function expanded(low: Lowering, node: GraphNode, t: T, shape: readonly D
   let x = t;
   if (x.shape.length < shape.length) {
     const padded = [...new Array<Dim>(shape.length - x.shape.length).fill(1), ...x.shape];
-    x = b.gate('reshape', [x], { shape: padded.map((d) => (typeof d === 'string' ? { dim: d } : d)) }, { ...x, shape: padded, label: undefined })[0];
+    x = b.gate(
+      'reshape',
+      [x],
+      { shape: padded.map((d) => (typeof d === 'string' ? { dim: d } : d)) },
+      { ...x, shape: padded, label: undefined },
+    )[0];
   }
   for (const [axis, want] of shape.entries()) {
     const have = x.shape[axis];
     if (have === want) continue;
-    if (have !== 1 || typeof want !== 'number') throw new ModelError(`${node.name}: [${t.shape}] cannot be repeated to [${shape}] on shares`);
+    if (have !== 1 || typeof want !== 'number')
+      throw new ModelError(`${node.name}: [${t.shape}] cannot be repeated to [${shape}] on shares`);
     const sized = (n: number): Dim[] => x.shape.map((d, i) => (i === axis ? n : d));
     let n = 1;
     while (n < want) {

@@ -22,7 +22,15 @@ test.each(cases.map((c) => [c.name, c] as const))('%s', (_, c) => {
   const next = noise(31);
   const tensors = Object.entries(c.tensors).map(([name, shape]) => {
     const gain = /norm\w*\.weight$/i.test(name) ? 1 : 0;
-    return [name, toTensorData(tensor(Array.from({ length: sizeOf(shape) }, () => gain + 0.3 * next()), shape))] as const;
+    return [
+      name,
+      toTensorData(
+        tensor(
+          Array.from({ length: sizeOf(shape) }, () => gain + 0.3 * next()),
+          shape,
+        ),
+      ),
+    ] as const;
   });
   saveSafetensors(join(dir, 'model.safetensors'), new Map(tensors));
   writeFileSync(join(dir, 'config.json'), JSON.stringify(c.config));

@@ -24,7 +24,13 @@ describe('networks', () => {
     const t = new Tiny(4);
     const x = t.input([1, 4, 5, 5]);
     const c = t.op('Conv', [x, t.weight([4, 4, 3, 3], 0.3)], { pads: [1, 1, 1, 1] });
-    const n = t.op('BatchNormalization', [t.op('Relu', [c]), t.weight([4], 0.2, 1), t.weight([4], 0.2), t.weight([4], 0.2), t.weight([4], 0.1, 1)]);
+    const n = t.op('BatchNormalization', [
+      t.op('Relu', [c]),
+      t.weight([4], 0.2, 1),
+      t.weight([4], 0.2),
+      t.weight([4], 0.2),
+      t.weight([4], 0.1, 1),
+    ]);
     expect(errors(t.graph(t.op('Relu', [t.op('Add', [n, x])])))).toBeLessThan(0.01);
   });
 });
@@ -35,7 +41,11 @@ test('an inverted residual with squeeze and excitation', () => {
   const zero = t.constant([0], []);
   const six = t.constant([6], []);
   const wide = t.op('HardSwish', [t.op('Conv', [x, t.weight([18, 6, 1, 1], 0.6), t.weight([18], 0.3)])]);
-  const deep = t.op('Clip', [t.op('Conv', [wide, t.weight([18, 1, 3, 3], 0.6), t.weight([18], 0.3)], { group: 18, pads: [1, 1, 1, 1] }), zero, six]);
+  const deep = t.op('Clip', [
+    t.op('Conv', [wide, t.weight([18, 1, 3, 3], 0.6), t.weight([18], 0.3)], { group: 18, pads: [1, 1, 1, 1] }),
+    zero,
+    six,
+  ]);
   const squeezed = t.op('Relu', [t.op('Conv', [t.op('GlobalAveragePool', [deep]), t.weight([5, 18, 1, 1], 0.5)])]);
   const excited = t.op('HardSigmoid', [t.op('Conv', [squeezed, t.weight([18, 5, 1, 1])])]);
   const y = t.op('Conv', [t.op('Mul', [deep, excited]), t.weight([6, 18, 1, 1], 0.4)]);
@@ -55,9 +65,11 @@ describe('convolutions', () => {
     const t = new Tiny(5);
     return errors(t.graph(t.op('Conv', [t.input(x), t.weight(w, 0.4), t.weight([w[0]], 0.3)], attrs)));
   };
-  test('strides, dilations, uneven padding', () => expect(conv([1, 3, 9, 8], [5, 3, 3, 2], { strides: [2, 1], dilations: [1, 2], pads: [1, 0, 2, 1] })).toBeLessThan(0.005));
+  test('strides, dilations, uneven padding', () =>
+    expect(conv([1, 3, 9, 8], [5, 3, 3, 2], { strides: [2, 1], dilations: [1, 2], pads: [1, 0, 2, 1] })).toBeLessThan(0.005));
   test('two groups', () => expect(conv([1, 4, 6, 6], [6, 2, 3, 3], { group: 2 })).toBeLessThan(0.005));
-  test('depthwise, more groups than blocks', () => expect(conv([1, 20, 5, 5], [20, 1, 3, 3], { group: 20, auto_pad: 'SAME_UPPER' })).toBeLessThan(0.005));
+  test('depthwise, more groups than blocks', () =>
+    expect(conv([1, 20, 5, 5], [20, 1, 3, 3], { group: 20, auto_pad: 'SAME_UPPER' })).toBeLessThan(0.005));
   test('two images', () => expect(conv([2, 3, 5, 5], [4, 3, 3, 3])).toBeLessThan(0.005));
   test('over one axis', () => expect(conv([1, 3, 12], [4, 3, 3], { strides: [2] })).toBeLessThan(0.005));
 });
@@ -67,13 +79,16 @@ describe('pooling', () => {
     const t = new Tiny(6);
     return errors(t.graph(t.op(op, [t.input(shape)], attrs)));
   };
-  test('MaxPool with padding', () => expect(pool('MaxPool', { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] })).toBeLessThan(0.001));
+  test('MaxPool with padding', () =>
+    expect(pool('MaxPool', { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] })).toBeLessThan(0.001));
   test('MaxPool, rounded up', () => expect(pool('MaxPool', { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 })).toBeLessThan(0.001));
   test('GlobalMaxPool', () => expect(pool('GlobalMaxPool')).toBeLessThan(0.001));
   test('AveragePool', () => expect(pool('AveragePool', { kernel_shape: [2, 2], strides: [2, 2] })).toBeLessThan(0.002));
   test('AveragePool of two images', () => expect(pool('AveragePool', { kernel_shape: [3, 3] }, [2, 2, 5, 5])).toBeLessThan(0.002));
-  test('AveragePool that leaves out the padding', () => expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })).toBeLessThan(0.002));
-  test('AveragePool that counts the padding', () => expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1], count_include_pad: 1 })).toBeLessThan(0.002));
+  test('AveragePool that leaves out the padding', () =>
+    expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })).toBeLessThan(0.002));
+  test('AveragePool that counts the padding', () =>
+    expect(pool('AveragePool', { kernel_shape: [3, 3], pads: [1, 1, 1, 1], count_include_pad: 1 })).toBeLessThan(0.002));
   test('GlobalAveragePool', () => expect(pool('GlobalAveragePool')).toBeLessThan(0.001));
 });
 
@@ -88,7 +103,9 @@ describe('piecewise linear functions', () => {
   test('PRelu', () => expect(bent('PRelu', {}, (t) => [t.weight([12], 0.5)])).toBeLessThan(0.002));
   test('PRelu of channels', () => {
     const t = new Tiny(19);
-    expect(errors(t.graph(t.op('PRelu', [t.op('Conv', [t.input([1, 2, 5, 5]), t.weight([4, 2, 3, 3], 0.4)]), t.weight([4, 1, 1], 0.5)])))).toBeLessThan(0.002);
+    expect(
+      errors(t.graph(t.op('PRelu', [t.op('Conv', [t.input([1, 2, 5, 5]), t.weight([4, 2, 3, 3], 0.4)]), t.weight([4, 1, 1], 0.5)]))),
+    ).toBeLessThan(0.002);
   });
   test('Clip', () => expect(bent('Clip', {}, bounds(-0.5, 0.75))).toBeLessThan(0.002));
   test('ReLU6', () => expect(bent('Clip', {}, bounds(0, 6))).toBeLessThan(0.002));

@@ -3,17 +3,17 @@ import { type Graph, type GraphNode, ModelError } from '../../graph/graph.ts';
 import { smooth as plainFunctions } from '../../graph/ops/index.ts';
 import { functions } from '../fit/index.ts';
 import { argMax, reduceMax } from './argmax.ts';
+import { add, batchNorm, div, mul, neg, pow, prelu, sub } from './arith.ts';
 import { attention } from './attention.ts';
 import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
-import { add, batchNorm, div, mul, neg, pow, prelu, sub } from './arith.ts';
 import { matmul, reciprocalOf } from './products.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
 import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
+import { type SmoothFunction, smooth } from './smooth.ts';
 import { softmax } from './softmax.ts';
 import { averagePool, conv, maxPool } from './windows.ts';
-import { smooth, type SmoothFunction } from './smooth.ts';
 
 export type Lower = (low: Lowering, node: GraphNode) => void;
 
@@ -34,7 +34,11 @@ const activations: Readonly<Record<string, Omit<SmoothFunction, 'name'>>> = {
 
 const registered = new Map<string, SmoothFunction>();
 /** Makes operator `op` run privately as the smooth function f of one variable. Its plain meaning must be registered with the interpreter. */
-export function registerActivation(op: string, f: (x: number) => number, options: { slope?: number; domain?: readonly [number, number] } = {}): void {
+export function registerActivation(
+  op: string,
+  f: (x: number) => number,
+  options: { slope?: number; domain?: readonly [number, number] } = {},
+): void {
   registered.set(op, { name: op, f, slope: options.slope ?? 0, domain: options.domain });
 }
 
@@ -43,7 +47,14 @@ const operators: Readonly<Record<string, Lower>> = {
   LayerNormalization: layerNorm,
   RMSNormalization: layerNorm,
   Attention: attention,
-  Gelu: (low, node) => smooth(low, node, node.attrs.approximate === 'tanh' ? { name: 'geluTanh', f: functions.geluTanh, slope: 0.5 } : { name: 'gelu', f: functions.gelu, slope: 0.5 }),
+  Gelu: (low, node) =>
+    smooth(
+      low,
+      node,
+      node.attrs.approximate === 'tanh'
+        ? { name: 'geluTanh', f: functions.geluTanh, slope: 0.5 }
+        : { name: 'gelu', f: functions.gelu, slope: 0.5 },
+    ),
   Add: add,
   Sub: sub,
   Mul: mul,
@@ -93,7 +104,12 @@ export function lowerOf(op: string): Lower | undefined {
   if (fn) return (low, node) => smooth(low, node, fn);
   // Whatever else the interpreter knows as smooth, with the node's own attributes.
   if (!Object.hasOwn(plainFunctions, op)) return undefined;
-  return (low, node) => smooth(low, node, { name: `${op.toLowerCase()} ${JSON.stringify(node.attrs)}`, f: plainFunctions[op](node), slope: halfLine.has(op) ? 0.5 : 0 });
+  return (low, node) =>
+    smooth(low, node, {
+      name: `${op.toLowerCase()} ${JSON.stringify(node.attrs)}`,
+      f: plainFunctions[op](node),
+      slope: halfLine.has(op) ? 0.5 : 0,
+    });
 }
 
 /** Functions that go from 0 to a line of slope 1: half of it leaves them bounded, or nearly even. */

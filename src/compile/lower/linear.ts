@@ -3,8 +3,8 @@
  * A normalisation's γ and β before it go into W and b; a channel order before it goes into W's rows.
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
-import type { ValueRange } from '../calibrate.ts';
 import type { T } from '../builder.ts';
+import type { ValueRange } from '../calibrate.ts';
 import { type Lowering, type RawOptions, room, type Val, weightBits } from './lowering.ts';
 
 /** Channels quieter than this part of the tensor get the bound of this part: their maxima are poorly known. */
@@ -34,7 +34,14 @@ export function linear(low: Lowering, node: GraphNode): void {
 }
 
 /** x·W + b in the forms a value can be had in. */
-export const matrix = (low: Lowering, name: string, x: Val, weights: Weights, range: ValueRange, label?: string): Pick<Val, 'accumulate' | 'rescale'> => ({
+export const matrix = (
+  low: Lowering,
+  name: string,
+  x: Val,
+  weights: Weights,
+  range: ValueRange,
+  label?: string,
+): Pick<Val, 'accumulate' | 'rescale'> => ({
   accumulate: (o) => product(low, name, x, weights, range, o, label),
   rescale: (f) => withLoudChannels(low, name, x, weights, range, f, label),
 });
@@ -58,13 +65,29 @@ function withLoudChannels(low: Lowering, name: string, x: Val, w: Weights, range
   if (loud.length === 0) return undefined;
   const { b } = low;
   const isLoud = new Set(loud);
-  const quiet = { ...w, W: Float32Array.from(w.W, (v, i) => (isLoud.has(i % w.N) ? 0 : v)), bias: w.bias && Float32Array.from(w.bias, (v, j) => (isLoud.has(j) ? 0 : v)) };
+  const quiet = {
+    ...w,
+    W: Float32Array.from(w.W, (v, i) => (isLoud.has(i % w.N) ? 0 : v)),
+    bias: w.bias && Float32Array.from(w.bias, (v, j) => (isLoud.has(j) ? 0 : v)),
+  };
   const quietRange = channelsOnly(range, (j) => !isLoud.has(j));
-  const few = { K: w.K, N: loud.length, W: Float32Array.from({ length: w.K * loud.length }, (_, i) => w.W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]), bias: w.bias && loud.map((j) => w.bias![j]) };
+  const few = {
+    K: w.K,
+    N: loud.length,
+    W: Float32Array.from({ length: w.K * loud.length }, (_, i) => w.W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]),
+    bias: w.bias && loud.map((j) => w.bias![j]),
+  };
   const rest = product(low, name, x, quiet, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
   const main = b.extend(rest, { s, scale: 2 ** f, bound: 2 * quietRange.max }).share!;
   const lowest = 2 ** (f + Math.min(...loud.map((j) => drops[j])));
-  const alone = product(low, `${name}.loud`, x, few, channelsOnly(range, (j) => isLoud.has(j), loud), { scale: new Array(few.N).fill(lowest), exact: true });
+  const alone = product(
+    low,
+    `${name}.loud`,
+    x,
+    few,
+    channelsOnly(range, (j) => isLoud.has(j), loud),
+    { scale: new Array(few.N).fill(lowest), exact: true },
+  );
   const small = b.extend(alone, { s: Math.log2(lowest) - f, scale: 2 ** f, bound }).share!;
   const spread = b.gate('spread', [small], { places: loud, width: w.N }, { ...small, shape: [...small.shape.slice(0, -1), w.N] })[0];
   return b.gate('add', [main, spread], null, { ...main, bound, label })[0];
@@ -122,7 +145,14 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const biasName = w.bias || x.affine ? b.weight(`${name}.bias`, [N], biases) : undefined;
   const scale = columns.map((c) => scales[c]);
   const uniform = scale.every((s) => s === scale[0]) ? scale[0] : scale;
-  const out = { kind: 'share' as const, bits: 32, scale: uniform, bound: 2 * Math.max(range.max, 2 ** -6), shape: [...input.shape.slice(0, -1), N], label: order ? undefined : label };
+  const out = {
+    kind: 'share' as const,
+    bits: 32,
+    scale: uniform,
+    bound: 2 * Math.max(range.max, 2 ** -6),
+    shape: [...input.shape.slice(0, -1), N],
+    label: order ? undefined : label,
+  };
   const attrs = { weight, bias: biasName, K, N };
   return b.private ? b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0] : b.gate('matmulPublic', [input], attrs, out)[0];
 }

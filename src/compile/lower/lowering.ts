@@ -31,7 +31,12 @@ export interface Val {
   /** Makes the value as a share at 2^f in a better way than rescaling the accumulator, where there is one. */
   readonly rescale?: (f: number) => T | undefined;
   /** value = base·mul + add, per channel of the last axis: a normalisation's γ and β, folded by linear layers. */
-  readonly affine?: { readonly base: Val; readonly mul: Float64Array; readonly add: Float64Array; readonly names: readonly [string, string] };
+  readonly affine?: {
+    readonly base: Val;
+    readonly mul: Float64Array;
+    readonly add: Float64Array;
+    readonly names: readonly [string, string];
+  };
   readonly sum?: readonly [Val, Val];
   /** Makes the value as a share at about 2^f when it is first asked for; other scales are had from that one. */
   readonly lazy?: (f: number) => T;
@@ -60,7 +65,12 @@ export class Lowering {
   readonly consumers = new Map<string, GraphNode[]>();
   private readonly streams = new Map<string, number>();
 
-  constructor(readonly graph: Graph, readonly calibration: Calibration, readonly b: Builder, readonly buckets: readonly number[]) {
+  constructor(
+    readonly graph: Graph,
+    readonly calibration: Calibration,
+    readonly b: Builder,
+    readonly buckets: readonly number[],
+  ) {
     for (const node of graph.nodes) for (const name of node.inputs) this.consumers.set(name, [...(this.consumers.get(name) ?? []), node]);
     this.findStreams();
   }
@@ -102,7 +112,9 @@ export class Lowering {
 
   /** Fraction bits this value is usually kept at: those of its residual stream, or the most its bound allows. */
   bits(v: Val): number {
-    return this.inputBits.get(v.name) ?? this.streams.get(v.name) ?? Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v))));
+    return (
+      this.inputBits.get(v.name) ?? this.streams.get(v.name) ?? Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v))))
+    );
   }
 
   /** Ring of a revealed value: what holds its bound at its scale, with a sign and a bit to spare. The scale may depend on parameters. */
@@ -135,11 +147,18 @@ export class Lowering {
     if (t.scale === 2 ** f) return t;
     const extra = Math.max(0, Math.min(activationBits, Math.floor(room - 1 - Math.log2(this.bound(v)) - f)));
     const scales = typeof t.scale === 'number' ? [t.scale] : t.scale;
-    return this.b.extend(t, { s: extra, mul: scales.map((s) => Math.round(2 ** (f + extra) / s)), scale: 2 ** f, bound: this.bound(v) }).share!;
+    return this.b.extend(t, { s: extra, mul: scales.map((s) => Math.round(2 ** (f + extra) / s)), scale: 2 ** f, bound: this.bound(v) })
+      .share!;
   }
 
   private makeShare(v: Val, f: number): T {
-    if (v.sum) return this.b.gate('add', v.sum.map((x) => this.exact(x, f)), null, { ...this.exact(v.sum[0], f), bound: this.bound(v), label: v.name })[0];
+    if (v.sum)
+      return this.b.gate(
+        'add',
+        v.sum.map((x) => this.exact(x, f)),
+        null,
+        { ...this.exact(v.sum[0], f), bound: this.bound(v), label: v.name },
+      )[0];
     if (v.affine) return this.affineShare(v, f);
     if (v.lazy && v.shares.size === 0) return v.lazy(f);
     const better = v.raw ? undefined : v.rescale?.(f);
@@ -172,8 +191,16 @@ export class Lowering {
       const s = Math.min(24, Math.floor(room - 1 - f - Math.log2(bound)));
       return { s, mul: [Math.round(2 ** s / divisor)] };
     });
-    const mul = byParam(name, lengths, factors.map((x) => x.mul));
-    const s = byParam(name, lengths, factors.map((x) => x.s));
+    const mul = byParam(
+      name,
+      lengths,
+      factors.map((x) => x.mul),
+    );
+    const s = byParam(
+      name,
+      lengths,
+      factors.map((x) => x.s),
+    );
     return this.b.extend(raw, { s, mul, scale: 2 ** f, bound, label: v.name }).share!;
   }
 
@@ -217,10 +244,16 @@ export class Lowering {
     const scale = 2 ** (f + extra);
     const factors = Array.from(mul, (m) => Math.round((m * scale) / (x.scale as number)));
     const offsets = Array.from(add, (a) => Math.round(a * scale));
-    if (!this.b.private) return this.b.extend(x, { s: extra, mul: factors, add: offsets, scale: 2 ** f, bound: this.bound(v), label: v.name }).share!;
+    if (!this.b.private)
+      return this.b.extend(x, { s: extra, mul: factors, add: offsets, scale: 2 ** f, bound: this.bound(v), label: v.name }).share!;
     const weight = this.b.weight(names[0], [factors.length], Int32Array.from(factors));
     const bias = this.b.weight(names[1], [offsets.length], Int32Array.from(offsets));
-    const z = this.b.gate('mulPrivate', [base.order ? this.b.open(x) : this.wire(base, bits)], { weight, bias }, { ...x, scale, bound: this.bound(v), label: undefined })[0];
+    const z = this.b.gate(
+      'mulPrivate',
+      [base.order ? this.b.open(x) : this.wire(base, bits)],
+      { weight, bias },
+      { ...x, scale, bound: this.bound(v), label: undefined },
+    )[0];
     return this.b.extend(z, { s: extra, scale: 2 ** f, label: v.name }).share!;
   }
 

@@ -11,11 +11,15 @@
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { lastDim, type T } from '../builder.ts';
-import { nearest, rowGate } from './row.ts';
 import { activationBits, type Lowering, type Val } from './lowering.ts';
+import { nearest, rowGate } from './row.ts';
 
 /** Errors and harmonics of 1/√: a few layers with massive channels have variances over a ratio of 1,000 and take what 384 give. */
-const wishes = [[5e-4, 192], [1e-3, 256], [2e-3, 384]] as const;
+const wishes = [
+  [5e-4, 192],
+  [1e-3, 256],
+  [2e-3, 384],
+] as const;
 
 export function layerNorm(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
@@ -24,15 +28,30 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
   if (!gamma) throw new ModelError(`${node.name}: the scale must be a constant`);
   const d = lastDim(x);
   const epsilon = (node.attrs.epsilon as number | undefined) ?? 1e-5;
-  if ((node.attrs.axis ?? -1) !== -1 && node.attrs.axis !== x.shape.length - 1) throw new ModelError(`${node.name}: a normalisation over axis ${node.attrs.axis} of [${x.shape}] is not supported; over the last axis it is`);
+  if ((node.attrs.axis ?? -1) !== -1 && node.attrs.axis !== x.shape.length - 1)
+    throw new ModelError(
+      `${node.name}: a normalisation over axis ${node.attrs.axis} of [${x.shape}] is not supported; over the last axis it is`,
+    );
   const hat = normalised(low, x, d, epsilon, node.op === 'RMSNormalization');
-  const base: Val = { name: hat.label ?? node.name, shape: x.shape, range: { shape: [...x.shape], max: Math.sqrt(d) }, shares: new Map([[activationBits, hat]]), wires: new Map() };
+  const base: Val = {
+    name: hat.label ?? node.name,
+    shape: x.shape,
+    range: { shape: [...x.shape], max: Math.sqrt(d) },
+    shares: new Map([[activationBits, hat]]),
+    wires: new Map(),
+  };
   low.define(node.outputs[0], {
-    affine: { base, mul: perChannel(gamma.data, d), add: beta ? perChannel(beta.data, d) : new Float64Array(d), names: [`${node.name}.gamma`, `${node.name}.beta`] },
+    affine: {
+      base,
+      mul: perChannel(gamma.data, d),
+      add: beta ? perChannel(beta.data, d) : new Float64Array(d),
+      names: [`${node.name}.gamma`, `${node.name}.beta`],
+    },
   });
 }
 
-const perChannel = (v: ArrayLike<number>, d: number): Float64Array => (v.length === 1 ? new Float64Array(d).fill(v[0]) : Float64Array.from(v));
+const perChannel = (v: ArrayLike<number>, d: number): Float64Array =>
+  v.length === 1 ? new Float64Array(d).fill(v[0]) : Float64Array.from(v);
 
 /** Mean squares of rows: at least their variance; at most that and the square of the largest mean that the channels' ranges allow. */
 function meanSquare(x: Val, d: number): number {
@@ -54,7 +73,7 @@ function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred
   // Σc² < 2^32/1.2 over the widened range decides the squared copy's bits; the product's bits are shared between c and g.
   const square = Math.ceil(Math.log2(scale / Math.sqrt(2 ** 32 / (1.2 * d * hi))) - 1e-9);
   const bits = 29.9 - 0.5 * Math.log2(d);
-  const fine = Math.max(0, Math.round(Math.log2(scale) - (bits - 0.5 * Math.log2(lo * hi) / 2) / 2));
+  const fine = Math.max(0, Math.round(Math.log2(scale) - (bits - (0.5 * Math.log2(lo * hi)) / 2) / 2));
   const s = Math.max(0, square);
   const { wire } = b.extend(c, { s: fine, share: false, wire: true, bound });
   const squared = s === fine ? wire! : b.extend(c, { s, share: false, wire: true, bound }).wire!;
@@ -66,6 +85,12 @@ function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred
   // g goes down to the bits the product leaves it.
   const left = bits - Math.log2(wire!.scale as number);
   const opened = b.extend(g, { s: Math.max(0, Math.ceil(fit.t + fit.u - left)), share: false, wire: true }).wire!;
-  const z = b.gate('mul', [wire!, opened], null, { kind: 'share', bits: 32, scale: (wire!.scale as number) * (opened.scale as number), bound: Math.sqrt(d), shape: x.shape })[0];
+  const z = b.gate('mul', [wire!, opened], null, {
+    kind: 'share',
+    bits: 32,
+    scale: (wire!.scale as number) * (opened.scale as number),
+    bound: Math.sqrt(d),
+    shape: x.shape,
+  })[0];
   return b.extend(z, { s: Math.max(0, Math.floor(Math.log2(z.scale as number)) - activationBits) }).share!;
 }

@@ -1,8 +1,8 @@
 /** Normalisations and what reads them, gated products, positions of maxima, constants joined on, several inputs and outputs. */
 import { describe, expect, test } from 'vitest';
 import { ModelError } from '../../graph/graph.ts';
-import { compile } from '../compile.ts';
 import { calibrate } from '../calibrate.ts';
+import { compile } from '../compile.ts';
 import { registerActivation } from './index.ts';
 import { errors, run, Tiny } from './tiny.case.ts';
 
@@ -16,8 +16,10 @@ describe('normalisations', () => {
   for (const op of ['LayerNormalization', 'RMSNormalization']) {
     test(`${op}, then Linear`, () => expect(norm(op, (t, y) => t.linear(y, 16, 6))).toBeLessThan(0.02));
     test(`${op}, revealed`, () => expect(norm(op, (_, y) => y)).toBeLessThan(0.02));
-    test(`${op}, added, and multiplied by itself`, () => expect(norm(op, (t, y) => t.op('Add', [t.op('Mul', [y, y]), y]))).toBeLessThan(0.06));
-    test(`${op}, then Relu and Softmax`, () => expect(norm(op, (t, y) => t.op('Softmax', [t.op('Relu', [y])], { axis: -1 }))).toBeLessThan(0.01));
+    test(`${op}, added, and multiplied by itself`, () =>
+      expect(norm(op, (t, y) => t.op('Add', [t.op('Mul', [y, y]), y]))).toBeLessThan(0.06));
+    test(`${op}, then Relu and Softmax`, () =>
+      expect(norm(op, (t, y) => t.op('Softmax', [t.op('Relu', [y])], { axis: -1 }))).toBeLessThan(0.01));
   }
 });
 
@@ -94,10 +96,16 @@ describe('what cannot run says why, and where', () => {
     const graph = t.graph(make(t, x));
     return () => run(graph);
   };
-  test('a divisor that may be zero', () => expect(refused((t, x) => t.op('Div', [x, x]))).toThrow(/\/net\/div0: divides by a value that is not always positive/));
-  test('softmax over another axis', () => expect(refused((t, x) => t.op('Softmax', [x], { axis: 1 }))).toThrow(/\/net\/softmax0: softmax over axis 1/));
-  test('a mask of −10,000', () => expect(refused((t, x) => t.op('Softmax', [t.op('Add', [x, t.constant([0, 0, 0, -1e4], [4])])], { axis: -1 }))).toThrow(/too far apart/));
-  test('a constant on the left', () => expect(refused((t, x) => t.op('MatMul', [t.weight([3, 3]), x]))).toThrow(/\/net\/matmul0: a product with the constant \[3,3\]/));
+  test('a divisor that may be zero', () =>
+    expect(refused((t, x) => t.op('Div', [x, x]))).toThrow(/\/net\/div0: divides by a value that is not always positive/));
+  test('softmax over another axis', () =>
+    expect(refused((t, x) => t.op('Softmax', [x], { axis: 1 }))).toThrow(/\/net\/softmax0: softmax over axis 1/));
+  test('a mask of −10,000', () =>
+    expect(refused((t, x) => t.op('Softmax', [t.op('Add', [x, t.constant([0, 0, 0, -1e4], [4])])], { axis: -1 }))).toThrow(
+      /too far apart/,
+    ));
+  test('a constant on the left', () =>
+    expect(refused((t, x) => t.op('MatMul', [t.weight([3, 3]), x]))).toThrow(/\/net\/matmul0: a product with the constant \[3,3\]/));
 });
 
 test('an activation of one’s own', () => {
@@ -119,7 +127,10 @@ test('an attention whose heads are put in another order, revealed as it is', () 
   const t = new Tiny(32);
   const x = t.input([6, 8]);
   // The second head's scores lie far apart: it takes more coolings, and comes first.
-  const wide = t.constant(Array.from({ length: 64 }, (_, i) => Math.sin(i * 7) * (i % 8 < 4 ? 0.3 : 2.5)), [8, 8]);
+  const wide = t.constant(
+    Array.from({ length: 64 }, (_, i) => Math.sin(i * 7) * (i % 8 < 4 ? 0.3 : 2.5)),
+    [8, 8],
+  );
   const [q, k, v] = [t.op('Linear', [x, wide]), t.op('Linear', [x, wide]), t.linear(x, 8, 8)];
   const y = t.op('Attention', [q, k, v], { heads: 2, scale: 0.5 });
   const { error, compiled } = run(t.graph(y));

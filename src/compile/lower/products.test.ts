@@ -18,7 +18,8 @@ describe('elementwise', () => {
   test('x³', () => expect(of((t, x) => t.op('Pow', [x, t.constant([3], [])]))).toBeLessThan(0.01));
   test('√x', () => expect(of((t, x) => t.op('Sqrt', [x]), positive)).toBeLessThan(0.01));
   test('x/y', () => expect(of((t, x) => t.op('Div', [t.linear(x, 8, 8), x]), positive)).toBeLessThan(0.02));
-  test('x/Σx', () => expect(of((t, x) => t.op('Div', [x, t.op('ReduceSum', [x, t.ints(-1)], { keepdims: 1 })]), positive)).toBeLessThan(0.002));
+  test('x/Σx', () =>
+    expect(of((t, x) => t.op('Div', [x, t.op('ReduceSum', [x, t.ints(-1)], { keepdims: 1 })]), positive)).toBeLessThan(0.002));
   test('1/x', () => expect(of((t, x) => t.op('Div', [t.constant([1], []), x]), positive)).toBeLessThan(0.005));
   test('Reciprocal', () => expect(of((t, x) => t.op('Reciprocal', [x]), positive)).toBeLessThan(0.002));
   test('x − y, −x', () => expect(of((t, x) => t.op('Sub', [t.op('Neg', [t.linear(x, 8, 8)]), x]))).toBeLessThan(0.003));
@@ -51,12 +52,23 @@ describe('matrix products', () => {
     const t = new Tiny(14);
     const x = t.input([2, 3, 4, 5]);
     const y = t.input([2, 3, 5, 6], 'y');
-    expect(errors(t.graph(t.op('MatMul', [x, y]), t.op('MatMul', [x, t.op('Reshape', [t.op('Slice', [y, t.ints(0, 0), t.ints(1, 1), t.ints(0, 1)]), t.ints(5, 6)])])))).toBeLessThan(0.01);
+    expect(
+      errors(
+        t.graph(
+          t.op('MatMul', [x, y]),
+          t.op('MatMul', [x, t.op('Reshape', [t.op('Slice', [y, t.ints(0, 0), t.ints(1, 1), t.ints(0, 1)]), t.ints(5, 6)])]),
+        ),
+      ),
+    ).toBeLessThan(0.01);
   });
 });
 
 describe('softmax', () => {
-  for (const [name, gain, n] of [['flat', 0.5, 12], ['peaked', 4, 12], ['wide', 2, 64]] as const)
+  for (const [name, gain, n] of [
+    ['flat', 0.5, 12],
+    ['peaked', 4, 12],
+    ['wide', 2, 64],
+  ] as const)
     test(name, () => {
       const t = new Tiny(15);
       expect(errors(t.graph(t.op('Softmax', [t.input([4, n])], { axis: -1 })), { draw: (_, next) => gain * next() })).toBeLessThan(0.01);
@@ -80,7 +92,8 @@ function head(weigh: (t: Tiny, scores: string) => string): number {
 describe('attention as operators', () => {
   const normalised = (t: Tiny, p: string): string => t.op('Div', [p, t.op('ReduceSum', [p, t.ints(-1)], { keepdims: 1 })]);
   test('softmax', () => expect(head((t, s) => t.op('Softmax', [s], { axis: -1 }))).toBeLessThan(0.02));
-  test('ReLU-softmax', () => expect(head((t, s) => normalised(t, t.op('Add', [t.op('Relu', [s]), t.constant([0.1], [])])))).toBeLessThan(0.02));
+  test('ReLU-softmax', () =>
+    expect(head((t, s) => normalised(t, t.op('Add', [t.op('Relu', [s]), t.constant([0.1], [])])))).toBeLessThan(0.02));
   test('2Quad', () =>
     expect(
       head((t, s) => {

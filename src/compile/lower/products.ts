@@ -7,9 +7,9 @@
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { type Dim, dimAttr } from '../../program/program.ts';
 import { product as productOf, type T } from '../builder.ts';
+import { expanded } from './broadcast.ts';
 import { type Lowering, room, type Val } from './lowering.ts';
 import { nearest, rowGate } from './row.ts';
-import { expanded } from './broadcast.ts';
 
 /** Fraction bits of two operands whose product, below `bound`, must fit: what each has, less from the finer one. */
 function shareBits(low: Lowering, a: Val, b: Val, bound: number): [number, number] {
@@ -43,18 +43,39 @@ export function elementWise(low: Lowering, node: GraphNode, a: Val, b: Val): voi
   const left = low.elementWire(x, f).wire;
   if (perRow(x.shape, y.shape)) {
     const right = low.elementWire(y, g).wire;
-    out.raw = low.b.gate('mul', [left, right], null, { kind: 'share', bits: 32, shape: x.shape, scale: product(left, right), bound: low.bound(out), label: node.outputs[0] })[0];
+    out.raw = low.b.gate('mul', [left, right], null, {
+      kind: 'share',
+      bits: 32,
+      shape: x.shape,
+      scale: product(left, right),
+      bound: low.bound(out),
+      label: node.outputs[0],
+    })[0];
     return;
   }
   const [s, t] = [expanded(low, node, low.plain(x, f), out.shape), expanded(low, node, low.plain(y, g), out.shape)];
-  out.raw = low.b.gate('mul', [low.b.open(s), low.b.open(t)], null, { kind: 'share', bits: 32, shape: out.shape, scale: product(s, t), bound: low.bound(out), label: node.outputs[0] })[0];
+  out.raw = low.b.gate('mul', [low.b.open(s), low.b.open(t)], null, {
+    kind: 'share',
+    bits: 32,
+    shape: out.shape,
+    scale: product(s, t),
+    bound: low.bound(out),
+    label: node.outputs[0],
+  })[0];
 }
 
 /** x², an accumulator. */
 export function squareGate(low: Lowering, x: Val, bound: number, label?: string): T {
   const f = Math.min(low.bits(x), Math.floor((room - 0.5 - Math.log2(bound)) / 2));
   const { wire } = low.elementWire(x, f);
-  return low.b.gate('square', [wire], null, { kind: 'share', bits: 32, shape: x.shape, scale: (wire.scale as number) ** 2, bound, label })[0];
+  return low.b.gate('square', [wire], null, {
+    kind: 'share',
+    bits: 32,
+    shape: x.shape,
+    scale: (wire.scale as number) ** 2,
+    bound,
+    label,
+  })[0];
 }
 
 export function squareOf(low: Lowering, node: GraphNode, x: Val): void {
@@ -64,20 +85,35 @@ export function squareOf(low: Lowering, node: GraphNode, x: Val): void {
 
 /** 1/y needs y on one side of zero; its range is the calibrated one, widened. */
 const widen = { lo: 1.6, hi: 1.6 };
-const wishes = [[5e-4, 96], [1e-3, 192], [2e-3, 384]] as const;
+const wishes = [
+  [5e-4, 96],
+  [1e-3, 192],
+  [2e-3, 384],
+] as const;
 
 /** 1/y as a value, at a scale of its own. */
 export function reciprocal(low: Lowering, node: GraphNode, y: Val): Val {
   const c = y.range.channels;
   const [least, most] = c ? [Math.min(...c.lo), Math.max(...c.hi)] : [-Infinity, y.range.max];
-  if (least <= 0) throw new ModelError(`${node.name}: divides by a value that is not always positive (calibrated from ${least}); add a small constant to it, or divide by something that is`);
+  if (least <= 0)
+    throw new ModelError(
+      `${node.name}: divides by a value that is not always positive (calibrated from ${least}); add a small constant to it, or divide by something that is`,
+    );
   const [lo, hi] = [least / widen.lo, most * widen.hi];
   const t = low.share(y);
   const unitsPerOne = Math.min(t.scale as number, 2 ** 31 / (1.15 * hi));
   const fit = nearest('reciprocal', { key: 'reciprocal', lo, hi, unitsPerOne }, wishes);
   const g = rowGate(low, t, fit, '1/x', 1 / lo);
   const bits = fit.t + fit.u;
-  const v: Val = { name: `${node.outputs[0]}.reciprocal`, shape: y.shape, range: { shape: [...y.shape], max: 1 / least }, raw: g, shares: new Map(), wires: new Map(), order: y.order };
+  const v: Val = {
+    name: `${node.outputs[0]}.reciprocal`,
+    shape: y.shape,
+    range: { shape: [...y.shape], max: 1 / least },
+    raw: g,
+    shares: new Map(),
+    wires: new Map(),
+    order: y.order,
+  };
   low.inputBits.set(v.name, Math.min(bits, Math.floor(room - 1 - Math.log2(low.bound(v)))));
   return v;
 }
@@ -101,16 +137,31 @@ function batchOf(shape: readonly Dim[], lead: readonly Dim[], node: GraphNode): 
 /** x·y of two shared matrices, or batches of them. */
 export function matmul(low: Lowering, node: GraphNode): void {
   const constant = node.inputs.find((i) => low.constant(i));
-  if (constant) throw new ModelError(`${node.name}: a product with the constant [${low.constant(constant)!.shape}] on this side is not supported; a matrix [in, out] on the right is`);
+  if (constant)
+    throw new ModelError(
+      `${node.name}: a product with the constant [${low.constant(constant)!.shape}] on this side is not supported; a matrix [in, out] on the right is`,
+    );
   const [a, b] = node.inputs.map((i) => low.value(i));
-  if (a.shape.length < 2 || b.shape.length < 2) throw new ModelError(`${node.name}: a product of [${a.shape}] and [${b.shape}] is not supported on shares`);
+  if (a.shape.length < 2 || b.shape.length < 2)
+    throw new ModelError(`${node.name}: a product of [${a.shape}] and [${b.shape}] is not supported on shares`);
   const out = low.define(node.outputs[0]);
   const [f, g] = shareBits(low, a, b, low.bound(out));
   const [x, y] = [a, b].map((v, i) => (v.order ? low.b.open(low.plain(v, i === 0 ? f : g)) : low.wire(v, i === 0 ? f : g)));
   const lead = out.shape.slice(0, -2);
   const [M, K] = a.shape.slice(-2);
   const N = b.shape.at(-1)!;
-  const views = { a: batchOf(a.shape, lead, node), b: batchOf(b.shape, lead, node), c: { offset: 0, batch: dimAttr(productOf([M, N])), row: dimAttr(N) } };
+  const views = {
+    a: batchOf(a.shape, lead, node),
+    b: batchOf(b.shape, lead, node),
+    c: { offset: 0, batch: dimAttr(productOf([M, N])), row: dimAttr(N) },
+  };
   const attrs = { batch: dimAttr(productOf(lead)), M: dimAttr(M), N: dimAttr(N), K: dimAttr(K), ...views, shape: out.shape.map(dimAttr) };
-  out.raw = low.b.gate('matmulShared', [x, y], attrs, { kind: 'share', bits: 32, shape: out.shape, scale: product(x, y), bound: low.bound(out), label: node.outputs[0] })[0];
+  out.raw = low.b.gate('matmulShared', [x, y], attrs, {
+    kind: 'share',
+    bits: 32,
+    shape: out.shape,
+    scale: product(x, y),
+    bound: low.bound(out),
+    label: node.outputs[0],
+  })[0];
 }

@@ -28,7 +28,8 @@ export const reluOf = (low: Lowering, wire: T, bits: number, bound: number, labe
   low.b.gate('relu', [wire], { bits }, { kind: 'share', bits: 32, scale: wire.scale, bound, shape: wire.shape, label })[0];
 
 /** A share at 2^f brought up to 2^g, g ≥ f. */
-export const raised = (low: Lowering, t: T, bits: number): T => (bits === 0 ? t : low.b.map('affine', [t], { mul: [2 ** bits] }, { scale: (t.scale as number) * 2 ** bits, label: undefined }));
+export const raised = (low: Lowering, t: T, bits: number): T =>
+  bits === 0 ? t : low.b.map('affine', [t], { mul: [2 ** bits] }, { scale: (t.scale as number) * 2 ** bits, label: undefined });
 
 export function relu(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
@@ -63,9 +64,11 @@ export function pieces(low: Lowering, x: Val, p: Pieces, bound: number, f: numbe
   ];
   if (terms.length === 0) throw new ModelError(`internal: '${x.name}': a constant function`);
   let sum = terms.reduce((s, t) => b.map('add', [s, t], null, { bound: 2 ** e * bound, label: undefined }));
-  if (p.constant !== 0) sum = b.map('affine', [sum], { add: [Math.round(p.constant * 2 ** (g + e))] }, { bound: 2 ** e * bound, label: undefined });
+  if (p.constant !== 0)
+    sum = b.map('affine', [sum], { add: [Math.round(p.constant * 2 ** (g + e))] }, { bound: 2 ** e * bound, label: undefined });
   // With slopes that are not integers the sum so far is 2^e times the value, at the input's scale: the last rescale drops e bits.
-  const last = e === 0 ? sum : b.extend(sum, { s: e, ...asFactors(sum, 1), scale: 2 ** g, bound, label: f === g ? label : undefined }).share!;
+  const last =
+    e === 0 ? sum : b.extend(sum, { s: e, ...asFactors(sum, 1), scale: 2 ** g, bound, label: f === g ? label : undefined }).share!;
   return raised(low, last, f - g);
 }
 
@@ -75,11 +78,13 @@ export function asFactors(t: T, factor: number): { mul: number[]; axis?: number 
   return axis < 0 ? { mul: [factor] } : { mul: new Array<number>(t.shape[axis] as number).fill(factor), axis };
 }
 
-const lower = (f: (low: Lowering, node: GraphNode) => Pieces) => (low: Lowering, node: GraphNode): void => {
-  const x = low.value(node.inputs[0]);
-  const out = node.outputs[0];
-  const v = low.define(out, { lazy: (bits) => pieces(low, x, f(low, node), low.bound(v), bits, out) });
-};
+const lower =
+  (f: (low: Lowering, node: GraphNode) => Pieces) =>
+  (low: Lowering, node: GraphNode): void => {
+    const x = low.value(node.inputs[0]);
+    const out = node.outputs[0];
+    const v = low.define(out, { lazy: (bits) => pieces(low, x, f(low, node), low.bound(v), bits, out) });
+  };
 
 const numberAttr = (node: GraphNode, name: string, otherwise: number): number => (node.attrs[name] as number | undefined) ?? otherwise;
 
@@ -103,22 +108,50 @@ function limit(low: Lowering, node: GraphNode, name: string | undefined, otherwi
   return Math.abs(c.data[0]) > 1e30 ? otherwise : c.data[0];
 }
 
-export const clip = lower((low, node) => thresholdedBelow(limit(low, node, node.inputs[1], -Infinity), limit(low, node, node.inputs[2], Infinity)));
+export const clip = lower((low, node) =>
+  thresholdedBelow(limit(low, node, node.inputs[1], -Infinity), limit(low, node, node.inputs[2], Infinity)),
+);
 
 export const abs = lower(() => ({ slope: -1, constant: 0, bends: [{ weight: 2, knot: 0 }] }));
 
 export const hardSigmoid = lower((_, node) => {
   const alpha = numberAttr(node, 'alpha', 0.2);
   const beta = numberAttr(node, 'beta', 0.5);
-  return { slope: 0, constant: 0, bends: [{ weight: alpha, knot: -beta / alpha }, { weight: -alpha, knot: (1 - beta) / alpha }] };
+  return {
+    slope: 0,
+    constant: 0,
+    bends: [
+      { weight: alpha, knot: -beta / alpha },
+      { weight: -alpha, knot: (1 - beta) / alpha },
+    ],
+  };
 });
 
 /** x·clip(x/6 + ½, 0, 1) */
 export function hardSwish(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const out = node.outputs[0];
-  const gate = pieces(low, x, { slope: 0, constant: 0, bends: [{ weight: 1 / 6, knot: -3 }, { weight: -1 / 6, knot: 3 }] }, 1.01, activationBits);
-  const v: Val = { name: `${out}.gate`, shape: x.shape, range: { shape: [...x.shape], max: 0.5 }, shares: new Map([[activationBits, gate]]), wires: new Map() };
+  const gate = pieces(
+    low,
+    x,
+    {
+      slope: 0,
+      constant: 0,
+      bends: [
+        { weight: 1 / 6, knot: -3 },
+        { weight: -1 / 6, knot: 3 },
+      ],
+    },
+    1.01,
+    activationBits,
+  );
+  const v: Val = {
+    name: `${out}.gate`,
+    shape: x.shape,
+    range: { shape: [...x.shape], max: 0.5 },
+    shares: new Map([[activationBits, gate]]),
+    wires: new Map(),
+  };
   elementWise(low, node, x, v);
 }
 
@@ -130,12 +163,18 @@ export function extremum(low: Lowering, node: GraphNode): void {
   if (constants.length === 1 && node.inputs.length === 2) {
     const k = limit(low, node, constants[0], 0);
     const x = low.value(node.inputs.find((i) => !low.constant(i))!);
-    const v = low.define(out, { lazy: (f) => pieces(low, x, largest ? thresholdedBelow(k, Infinity) : thresholdedBelow(-Infinity, k), low.bound(v), f, out) });
+    const v = low.define(out, {
+      lazy: (f) => pieces(low, x, largest ? thresholdedBelow(k, Infinity) : thresholdedBelow(-Infinity, k), low.bound(v), f, out),
+    });
     return;
   }
-  if (constants.length > 0 || node.inputs.length !== 2) throw new ModelError(`${node.name}: ${node.op} of ${node.inputs.length} values, ${constants.length} of them constants, is not supported; of two values, or of one and a number, it is`);
+  if (constants.length > 0 || node.inputs.length !== 2)
+    throw new ModelError(
+      `${node.name}: ${node.op} of ${node.inputs.length} values, ${constants.length} of them constants, is not supported; of two values, or of one and a number, it is`,
+    );
   const [x, y] = node.inputs.map((i) => low.value(i));
-  if (JSON.stringify(x.shape) !== JSON.stringify(y.shape)) throw new ModelError(`${node.name}: shapes [${x.shape}] and [${y.shape}] differ`);
+  if (JSON.stringify(x.shape) !== JSON.stringify(y.shape))
+    throw new ModelError(`${node.name}: shapes [${x.shape}] and [${y.shape}] differ`);
   const v = low.define(out, {
     lazy: (f) => {
       const { b } = low;
@@ -144,7 +183,11 @@ export function extremum(low: Lowering, node: GraphNode): void {
       const [s, t] = [low.plainExact(x, g), low.plainExact(y, g)];
       const difference = b.map('sub', [s, t], null, { bound, label: undefined });
       const most = reluOf(low, b.open(difference), Math.min(32, Math.ceil(Math.log2(bound * 2 ** g)) + 3), bound);
-      return raised(low, b.gate(largest ? 'add' : 'sub', [largest ? t : s, most], null, { ...s, bound: low.bound(v), label: undefined })[0], f - g);
+      return raised(
+        low,
+        b.gate(largest ? 'add' : 'sub', [largest ? t : s, most], null, { ...s, bound: low.bound(v), label: undefined })[0],
+        f - g,
+      );
     },
   });
 }

@@ -1,6 +1,7 @@
 /** A row gate (1/x, 1/√x) from its fit: one channel, the whole ring its period, 32-bit words. */
-import { chooseRow, type RowGate, type RowOptions } from '../fit/index.ts';
+
 import type { T } from '../builder.ts';
+import { chooseRow, type RowGate, type RowOptions } from '../fit/index.ts';
 import type { Lowering } from './lowering.ts';
 
 /** The first of these (relative error, most harmonics) that can be met; at the end, as near as the last one's harmonics come. */

@@ -1,6 +1,6 @@
 /** Operators that move values or are linear with constants: nothing is opened for them. */
 import { type GraphNode, ModelError, type Tensor } from '../../graph/graph.ts';
-import { dimAttr, type Dim } from '../../program/program.ts';
+import { type Dim, dimAttr } from '../../program/program.ts';
 import type { T } from '../builder.ts';
 import { expanded } from './broadcast.ts';
 import { activationBits, type Lowering, room } from './lowering.ts';
@@ -25,28 +25,47 @@ export function plainShare(low: Lowering, name: string): { t: T; f: number } {
 export function reshape(low: Lowering, node: GraphNode): void {
   const { t, f } = plainShare(low, node.inputs[0]);
   const shape = low.range(node.outputs[0]).shape;
-  low.defineShare(node.outputs[0], low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label: node.outputs[0] })[0], f);
+  low.defineShare(
+    node.outputs[0],
+    low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label: node.outputs[0] })[0],
+    f,
+  );
 }
 
 export function transpose(low: Lowering, node: GraphNode): void {
   const { t, f } = plainShare(low, node.inputs[0]);
   const perm = (node.attrs.perm as number[] | undefined) ?? t.shape.map((_, i) => t.shape.length - 1 - i);
-  low.defineShare(node.outputs[0], low.b.gate('permute', [t], { perm }, { ...t, shape: perm.map((i) => t.shape[i]), label: node.outputs[0] })[0], f);
+  low.defineShare(
+    node.outputs[0],
+    low.b.gate('permute', [t], { perm }, { ...t, shape: perm.map((i) => t.shape[i]), label: node.outputs[0] })[0],
+    f,
+  );
 }
 
 export function concat(low: Lowering, node: GraphNode): void {
   const f = Math.min(...node.inputs.map((i) => (low.constant(i) ? activationBits : low.bits(low.value(i)))));
   const shape = low.range(node.outputs[0]).shape;
-  const parts = node.inputs.map((i) => (low.constant(i) ? publicShare(low, node, i, low.constant(i)!, f) : low.plainExact(low.value(i), f)));
+  const parts = node.inputs.map((i) =>
+    low.constant(i) ? publicShare(low, node, i, low.constant(i)!, f) : low.plainExact(low.value(i), f),
+  );
   const axis = axisOf(node.attrs.axis as number, shape.length);
-  low.defineShare(node.outputs[0], low.b.gate('concat', parts, { axis }, { ...parts[0], shape, bound: low.bound(low.define(node.outputs[0])), label: node.outputs[0] })[0], f);
+  low.defineShare(
+    node.outputs[0],
+    low.b.gate('concat', parts, { axis }, { ...parts[0], shape, bound: low.bound(low.define(node.outputs[0])), label: node.outputs[0] })[0],
+    f,
+  );
 }
 
 /** A constant as a share: an input times zero plus the constant would do; a gate says it. */
 function publicShare(low: Lowering, node: GraphNode, name: string, c: Tensor, f: number): T {
   const values = Int32Array.from(c.data as Float32Array, (v) => Math.round(v * 2 ** f));
   const weight = low.b.weight(`${node.name}.${name}`, [...c.shape], values);
-  return low.b.gate('constant', [], { weight, shape: [...c.shape], private: low.b.private }, { kind: 'share', bits: 32, scale: 2 ** f, bound: 2 * Math.max(2 ** -6, ...Array.from(c.data, Math.abs)), shape: [...c.shape] })[0];
+  return low.b.gate(
+    'constant',
+    [],
+    { weight, shape: [...c.shape], private: low.b.private },
+    { kind: 'share', bits: 32, scale: 2 ** f, bound: 2 * Math.max(2 ** -6, ...Array.from(c.data, Math.abs)), shape: [...c.shape] },
+  )[0];
 }
 
 function sliceOf(low: Lowering, t: T, axis: number, from: number, to: number, out: string): T {
@@ -95,9 +114,18 @@ export function gather(low: Lowering, node: GraphNode): void {
   const axis = axisOf((node.attrs.axis as number | undefined) ?? 0, t.shape.length);
   const d = t.shape[axis];
   const [from, to] = [position(index.data[0], d), index.data[0] === -1 ? d : position(index.data[0] + 1, d)];
-  const kept = low.b.gate('slice', [t], { axis, from: dimAttr(from), to: dimAttr(to) }, { ...t, shape: t.shape.map((s, i): Dim => (i === axis ? 1 : s)), label: undefined })[0];
+  const kept = low.b.gate(
+    'slice',
+    [t],
+    { axis, from: dimAttr(from), to: dimAttr(to) },
+    { ...t, shape: t.shape.map((s, i): Dim => (i === axis ? 1 : s)), label: undefined },
+  )[0];
   const shape = low.range(node.outputs[0]).shape;
-  low.defineShare(node.outputs[0], low.b.gate('reshape', [kept], { shape: shape.map(dimAttr) }, { ...kept, shape, label: node.outputs[0] })[0], f);
+  low.defineShare(
+    node.outputs[0],
+    low.b.gate('reshape', [kept], { shape: shape.map(dimAttr) }, { ...kept, shape, label: node.outputs[0] })[0],
+    f,
+  );
 }
 
 /** Mean or sum over some axes: the divisor goes into the scale. */
@@ -105,7 +133,7 @@ export function reduce(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const mean = node.op === 'ReduceMean';
   const given = constantOf(low, node, 1)?.map((a) => axisOf(a, x.shape.length)) ?? [];
-  const axes = (given.length > 0 ? given : x.shape.map((_, i) => i));
+  const axes = given.length > 0 ? given : x.shape.map((_, i) => i);
   const keep = (node.attrs.keepdims as number | undefined) !== 0;
   const count = axes.reduce((p, a) => p * (typeof x.shape[a] === 'number' ? (x.shape[a] as number) : 1), 1);
   // A mean over an axis whose size is a parameter has a scale that is an expression; it goes last.
@@ -120,7 +148,12 @@ export function reduce(low: Lowering, node: GraphNode): void {
     const scale = !mean ? t.scale : typeof d === 'number' ? (t.scale as number) * d : dimAttr(`${t.scale}*${d}`);
     const shape = t.shape.flatMap((size, j): Dim[] => (j === axis ? (keep ? [1] : []) : [size]));
     const last = i === axes.length - 1;
-    t = low.b.gate('sumAxis', [t], { axis, keep }, { ...t, shape, scale, bound: last || !mean ? low.bound(v) : t.bound, label: last ? node.outputs[0] : undefined })[0];
+    t = low.b.gate(
+      'sumAxis',
+      [t],
+      { axis, keep },
+      { ...t, shape, scale, bound: last || !mean ? low.bound(v) : t.bound, label: last ? node.outputs[0] : undefined },
+    )[0];
     if (!keep) left.splice(axis, 1);
   });
   v.raw = t;
@@ -148,7 +181,8 @@ export function pad(low: Lowering, node: GraphNode): void {
   const fill = constantOf(low, node, 2)?.[0] ?? 0;
   const widths = constantOf(low, node, 1)!;
   const axes = constantOf(low, node, 3)?.map((a) => axisOf(a, t.shape.length)) ?? t.shape.map((_, i) => i);
-  if (mode !== 'constant' || widths.some((w) => w < 0)) throw new ModelError(`${node.name}: padding by a constant is supported, not '${mode}' with widths [${widths}]`);
+  if (mode !== 'constant' || widths.some((w) => w < 0))
+    throw new ModelError(`${node.name}: padding by a constant is supported, not '${mode}' with widths [${widths}]`);
   const v = low.define(node.outputs[0]);
   const bound = low.bound(v);
   let x = t;
@@ -157,8 +191,17 @@ export function pad(low: Lowering, node: GraphNode): void {
     if (before === 0 && after === 0) continue;
     const sized = (n: Dim): Dim[] => x.shape.map((d, j) => (j === axis ? n : d));
     const one = low.b.gate('slice', [x], { axis, from: 0, to: 1 }, { ...x, shape: sized(1), label: undefined })[0];
-    const edge = low.b.map('affine', [one], { mul: [0], ...(fill === 0 ? {} : { add: [Math.round(fill * (x.scale as number))] }) }, { bound, label: undefined });
-    const parts = [...(before > 0 ? [expanded(low, node, edge, sized(before))] : []), x, ...(after > 0 ? [expanded(low, node, edge, sized(after))] : [])];
+    const edge = low.b.map(
+      'affine',
+      [one],
+      { mul: [0], ...(fill === 0 ? {} : { add: [Math.round(fill * (x.scale as number))] }) },
+      { bound, label: undefined },
+    );
+    const parts = [
+      ...(before > 0 ? [expanded(low, node, edge, sized(before))] : []),
+      x,
+      ...(after > 0 ? [expanded(low, node, edge, sized(after))] : []),
+    ];
     x = low.b.gate('concat', parts, { axis }, { ...x, bound, shape: sized(v.shape[axis]), label: undefined })[0];
   }
   v.shares.set(f, x);

@@ -6,9 +6,9 @@
  * equal K lie together, when the layers around can take their weights in that order. A guard band beyond the core is fitted loosely.
  */
 import type { GraphNode } from '../../graph/graph.ts';
-import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
 import { type Dim, dimAttr, ProgramError } from '../../program/program.ts';
 import type { T } from '../builder.ts';
+import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 
 export interface SmoothFunction {
@@ -41,7 +41,10 @@ function widened(range: Range, fn: SmoothFunction): Range {
   if (!fn.domain) return { lo: -roundUp(Math.max(0.5, -core * range.lo)), hi: roundUp(Math.max(0.5, core * range.hi)) };
   const slack = (core - 1) * (range.hi - range.lo) + 1e-3;
   const [from, to] = fn.domain;
-  return { lo: Math.max(range.lo - slack, from + (range.lo - from) / 1.5), hi: to === Infinity ? range.hi + slack : Math.min(range.hi + slack, to - (to - range.hi) / 1.5) };
+  return {
+    lo: Math.max(range.lo - slack, from + (range.lo - from) / 1.5),
+    hi: to === Infinity ? range.hi + slack : Math.min(range.hi + slack, to - (to - range.hi) / 1.5),
+  };
 }
 
 interface Channel {
@@ -83,7 +86,13 @@ export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void
     return;
   }
   const ranges = Array.from({ length: channels }, (_, j) => widened({ lo: c.lo[j], hi: c.hi[j] }, fn));
-  const permutable = x.accumulate !== undefined && !x.whole && x.raw === undefined && x.shares.size === 0 && only(low, node.inputs[0]) && feedsLinear(low, node.outputs[0]);
+  const permutable =
+    x.accumulate !== undefined &&
+    !x.whole &&
+    x.raw === undefined &&
+    x.shares.size === 0 &&
+    only(low, node.inputs[0]) &&
+    feedsLinear(low, node.outputs[0]);
   const out = permutable ? byClasses(low, node, fn, x, ranges) : inPlace(low, node, fn, x, ranges);
   const v = low.defineShare(node.outputs[0], out.t, activationBits);
   v.order = out.order;
@@ -99,14 +108,19 @@ function elsewhere(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val): 
   const input = low.plain(x, bits);
   const list = ranges.map((r, j) => ({ channel: j, gate: fitted(fn, r, Math.log2(input.scale as number), w) }));
   const shape = perChannel ? x.shape : [1, ...x.shape];
-  const reshaped = (t: T, to: readonly Dim[], attr: readonly number[]): T => (perChannel ? t : low.b.gate('reshape', [t], { shape: attr }, { ...t, shape: to, label: undefined })[0]);
+  const reshaped = (t: T, to: readonly Dim[], attr: readonly number[]): T =>
+    perChannel ? t : low.b.gate('reshape', [t], { shape: attr }, { ...t, shape: to, label: undefined })[0];
   // One range: the whole value is one channel, whose size may be a parameter.
-  const t = gate(low, node.outputs[0], fn, reshaped(input, shape, [1, -1]), list, 0, list.length, { axis: perChannel ? c.axis : 0, lanes: false });
+  const t = gate(low, node.outputs[0], fn, reshaped(input, shape, [1, -1]), list, 0, list.length, {
+    axis: perChannel ? c.axis : 0,
+    lanes: false,
+  });
   low.defineShare(node.outputs[0], reshaped(t, x.shape, x.shape.map(dimAttr)), activationBits);
 }
 
 const only = (low: Lowering, name: string): boolean => low.consumers.get(name)?.length === 1 && !low.graph.outputs.includes(name);
-const feedsLinear = (low: Lowering, name: string): boolean => !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear' && n.inputs[0] === name);
+const feedsLinear = (low: Lowering, name: string): boolean =>
+  !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear' && n.inputs[0] === name);
 
 /** Channels sorted by word width and K: one gate a width, one strip a K. */
 function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: number[] } {
@@ -135,7 +149,15 @@ function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, r
     from += list.length;
     return part;
   });
-  const t = parts.length === 1 ? parts[0] : low.b.gate('concat', parts, { axis: raw.shape.length - 1 }, { ...parts[0], shape: raw.shape, bound: Math.max(...parts.map((p) => p.bound)) })[0];
+  const t =
+    parts.length === 1
+      ? parts[0]
+      : low.b.gate(
+          'concat',
+          parts,
+          { axis: raw.shape.length - 1 },
+          { ...parts[0], shape: raw.shape, bound: Math.max(...parts.map((p) => p.bound)) },
+        )[0];
   return { t, order };
 }
 
@@ -147,7 +169,13 @@ function common(fn: SmoothFunction, ranges: readonly Range[]): { w: number; bits
 }
 
 /** Channels as they come, one gate for all. */
-function inPlace(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: readonly number[] } {
+function inPlace(
+  low: Lowering,
+  node: GraphNode,
+  fn: SmoothFunction,
+  x: Val,
+  ranges: readonly Range[],
+): { t: T; order?: readonly number[] } {
   const { bits, w } = common(fn, ranges);
   const input = low.share(x, bits);
   const ordered = x.order ?? ranges.map((_, j) => j);
@@ -156,7 +184,16 @@ function inPlace(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ran
 }
 
 /** One harmonic gate over channels from … to−1 of `raw`, and the extension to a share at 2^12. */
-function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: readonly Channel[], from: number, to: number, whole?: { axis: number; lanes: boolean }): T {
+function gate(
+  low: Lowering,
+  label: string,
+  fn: SmoothFunction,
+  raw: T,
+  list: readonly Channel[],
+  from: number,
+  to: number,
+  whole?: { axis: number; lanes: boolean },
+): T {
   const { b } = low;
   const t = Math.min(...list.map((c) => c.gate.t));
   const u = Math.min(...list.map((c) => c.gate.u));
@@ -173,23 +210,32 @@ function gate(low: Lowering, label: string, fn: SmoothFunction, raw: T, list: re
   const channels = to - from;
   const F = Math.log2((Array.isArray(raw.scale) ? raw.scale[from] : raw.scale) as number);
   const shift = F - (t + u - slopeBits);
-  if (fn.slope !== 0 && 32 - Math.max(0, shift) < w) throw new ProgramError(`${label}: words of ${w} bits and ${F} fraction bits leave the line of ${fn.name} no room`);
+  if (fn.slope !== 0 && 32 - Math.max(0, shift) < w)
+    throw new ProgramError(`${label}: words of ${w} bits and ${F} fraction bits leave the line of ${fn.name} no room`);
   const axis = whole?.axis ?? raw.shape.length - 1;
   const shape = whole ? raw.shape : [...raw.shape.slice(0, -1), channels];
   const bound = Math.max(...list.map((c) => c.gate.word.half)) + 2 ** -8;
-  const y = b.gate('harmonic', [raw], {
-    f: fn.name,
-    axis,
-    lanes: whole?.lanes ?? true,
-    ...(whole ? {} : { from, to }),
-    m, t, u, w,
-    strips: strips(list.map((c) => c.gate.fit.a.length)),
-    series,
-    which,
-    multiplier: list.map((c) => c.gate.al),
-    ...(fn.slope === 0 ? {} : { slope: list.map(() => fn.slope * 2 ** slopeBits), shift }),
-    constant: list.map((c) => Math.round((c.gate.fit.c0 - c.gate.word.centre) * scale)),
-  }, { kind: 'share', bits: w, scale, bound, shape })[0];
+  const y = b.gate(
+    'harmonic',
+    [raw],
+    {
+      f: fn.name,
+      axis,
+      lanes: whole?.lanes ?? true,
+      ...(whole ? {} : { from, to }),
+      m,
+      t,
+      u,
+      w,
+      strips: strips(list.map((c) => c.gate.fit.a.length)),
+      series,
+      which,
+      multiplier: list.map((c) => c.gate.al),
+      ...(fn.slope === 0 ? {} : { slope: list.map(() => fn.slope * 2 ** slopeBits), shift }),
+      constant: list.map((c) => Math.round((c.gate.fit.c0 - c.gate.word.centre) * scale)),
+    },
+    { kind: 'share', bits: w, scale, bound, shape },
+  )[0];
   const after = list.map((c) => Math.round(c.gate.word.centre * 2 ** activationBits));
   const top = Math.max(...list.map((c) => Math.abs(c.gate.word.centre) + c.gate.word.half));
   return b.extend(y, { s: t + u - activationBits, after, bound: top, axis: whole && !whole.lanes ? axis : undefined }).share!;
@@ -210,4 +256,3 @@ function strips(K: readonly number[]): { to: number; K: number }[] {
   }
   return out;
 }
-

@@ -5,7 +5,7 @@
  * exponential's row sums cannot be faint, and Σb² may be anything down to 1/n. Its result is kept at 15 bits.
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
-import { type Dim, byParam, dimAttr } from '../../program/program.ts';
+import { byParam, type Dim, dimAttr } from '../../program/program.ts';
 import { onCases, onCases2, product as productOf, type T } from '../builder.ts';
 import { type HeadRange, temperatures, type ValueRange } from '../calibrate.ts';
 import { chooseRow, chooseSmooth, type RowGate, type SmoothGate } from '../fit/index.ts';
@@ -46,7 +46,8 @@ export function stagesOf(r: HeadRange): number {
 
 /** Range of Σa²/n₂ for these heads, with margin: n₂ may be almost twice the row's length, and other inputs go further than calibrated ones. */
 export function squareMeans(heads: readonly { range: HeadRange; stages: number }[]): { lo: number; hi: number } {
-  const mean = (h: { range: HeadRange; stages: number }, log: readonly number[]): number => Math.exp(log[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1));
+  const mean = (h: { range: HeadRange; stages: number }, log: readonly number[]): number =>
+    Math.exp(log[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1));
   return {
     lo: 0.4 * Math.min(...heads.map((h) => mean(h, h.range.logMean))),
     hi: Math.min(1, 2 * Math.max(...heads.map((h) => mean(h, h.range.logMeanHi)))),
@@ -84,7 +85,13 @@ export class Stages {
     const al = Math.max(1, Math.ceil(2 ** 32 / (period * most)));
     const scale = 2 ** 32 / (period * al);
     const cool = 2 ** h.stages;
-    const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, ...exponential, fractionBits: Math.log2(scale) });
+    const gate = chooseSmooth((y) => Math.exp(y / cool), {
+      key: `exp(x/${cool})`,
+      lo: -length,
+      hi: 0,
+      ...exponential,
+      fractionBits: Math.log2(scale),
+    });
     return { scale, gate, phase: h.range.hi + headroom };
   }
 
@@ -101,18 +108,26 @@ export class Stages {
     const u = Math.min(...fits.map((f) => f.gate.u));
     const m = Math.max(...fits.map((f) => f.gate.m));
     const w = t + u + 2;
-    const y = b.gate('harmonic', [scores], {
-      f: 'exp',
-      axis: 0,
-      lanes: false,
-      m, t, u, w,
-      strips: fits.map((f, i) => ({ to: i + 1, K: f.gate.fit.a.length })),
-      // f is fitted on [−length, 0]; the score's own zero is c further down: the series turned by c.
-      series: fits.map((f) => turned(f.gate, f.phase)),
-      which: fits.map((_, i) => i),
-      multiplier: fits.map((f) => f.gate.al),
-      constant: fits.map((f) => Math.round(f.gate.fit.c0 * 2 ** (t + u))),
-    }, { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 })[0];
+    const y = b.gate(
+      'harmonic',
+      [scores],
+      {
+        f: 'exp',
+        axis: 0,
+        lanes: false,
+        m,
+        t,
+        u,
+        w,
+        strips: fits.map((f, i) => ({ to: i + 1, K: f.gate.fit.a.length })),
+        // f is fitted on [−length, 0]; the score's own zero is c further down: the series turned by c.
+        series: fits.map((f) => turned(f.gate, f.phase)),
+        which: fits.map((_, i) => i),
+        multiplier: fits.map((f) => f.gate.al),
+        constant: fits.map((f) => Math.round(f.gate.fit.c0 * 2 ** (t + u))),
+      },
+      { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 },
+    )[0];
     return b.extend(y, { s: this.byLength((n) => t + u - firstBits(n, hi)), share: false, wire: true }).wire!;
   }
 
@@ -120,26 +135,42 @@ export class Stages {
   first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>): { wire: T } {
     const { b } = this.low;
     const share = { kind: 'share' as const, bits: 32 };
-    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
+    const fits = (n: number): RowGate =>
+      chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
     const g = this.rows(q, fits, '1/x', 1 / lowest, fine / 2 ** 15);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
-    const c = b.gate('mul', [a, inverse], null, { ...share, ...square, scale: onCases2(a.scale as number, inverse.scale as number, (x, y) => x * y), bound: this.byLength((n) => Math.sqrt(padded(n) / lowest)) } as T)[0];
+    const c = b.gate('mul', [a, inverse], null, {
+      ...share,
+      ...square,
+      scale: onCases2(a.scale as number, inverse.scale as number, (x, y) => x * y),
+      bound: this.byLength((n) => Math.sqrt(padded(n) / lowest)),
+    } as T)[0];
     const half = (n: number): number => Math.floor(29.5 - firstBits(n, hi) - Math.log2(padded(n)));
     const cWire = b.extend(c, { s: this.byLength((n) => bits(n) + firstBits(n, hi) - half(n)), share: false, wire: true }).wire!;
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => (fine / 2 ** 15) * 2 ** (firstBits(n, hi) + half(n)) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return { wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true }).wire! };
+    return {
+      wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true })
+        .wire!,
+    };
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
   stage(x: T, lowest: number, rows: Partial<T>, square: Partial<T>): T {
     const { b } = this.low;
     const [squared, q] = this.squares(x, rows, square);
-    const fits = (n: number): RowGate => chooseRow('reciprocal', { lo: sumRange(lowest, n), hi: 1.3, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
-    const g = this.rows(q, fits, '1/x', this.byLength((n) => 2 / sumRange(lowest, n)), 2 ** 15 / fine);
+    const fits = (n: number): RowGate =>
+      chooseRow('reciprocal', { lo: sumRange(lowest, n), hi: 1.3, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
+    const g = this.rows(
+      q,
+      fits,
+      '1/x',
+      this.byLength((n) => 2 / sumRange(lowest, n)),
+      2 ** 15 / fine,
+    );
     const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
     const bWire = b.extend(squared, { s: 10, share: false, wire: true }).wire!;
     const scale = onCases2(bWire.scale as number, gWire.scale as number, (p, r) => p * r);
@@ -158,7 +189,12 @@ export class Stages {
     const { b } = this.low;
     const G = x.shape[0] as number;
     const attrs = this.byLength((n) => rowAttrs(fits(n), f, G, 0, times));
-    return b.gate('harmonic', [x], attrs, { ...x, scale: this.byLength((n) => times * 2 ** (fits(n).t + fits(n).u)), bound, label: undefined })[0];
+    return b.gate('harmonic', [x], attrs, {
+      ...x,
+      scale: this.byLength((n) => times * 2 ** (fits(n).t + fits(n).u)),
+      bound,
+      label: undefined,
+    })[0];
   }
 }
 
@@ -176,9 +212,13 @@ export function softmax(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const rank = x.shape.length;
   const axis = (node.attrs.axis as number | undefined) ?? -1;
-  if ((axis < 0 ? axis + rank : axis) !== rank - 1) throw new ModelError(`${node.name}: softmax over axis ${axis} of [${x.shape}] is not supported; over the last axis it is`);
+  if ((axis < 0 ? axis + rank : axis) !== rank - 1)
+    throw new ModelError(`${node.name}: softmax over axis ${axis} of [${x.shape}] is not supported; over the last axis it is`);
   const { lo, hi } = extent(x.range);
-  if (hi - lo > widest) throw new ModelError(`${node.name}: scores from ${lo} to ${hi} are too far apart for a private softmax (${widest}); leave out positions rather than mask them`);
+  if (hi - lo > widest)
+    throw new ModelError(
+      `${node.name}: scores from ${lo} to ${hi} are too far apart for a private softmax (${widest}); leave out positions rather than mask them`,
+    );
   const at = (f: (cool: number) => number): number[] => Array.from({ length: temperatures }, (_, j) => f(2 ** j));
   const range: HeadRange = { lo, hi, logMean: at((t) => lo / t), logMeanHi: at((t) => hi / t), squares: at(() => 0) };
   const head: Head = { index: 0, range, stages: stagesOf(range) };
@@ -189,7 +229,13 @@ export function softmax(low: Lowering, node: GraphNode): void {
   // The accumulator of a product with room for the exponential's range needs no rescale before it.
   const raw = x.raw && !x.order && typeof x.raw.scale === 'number' && 2 ** 32 / x.raw.scale >= 1.7 * length ? x.raw : low.plain(x);
   const cool = 2 ** head.stages;
-  const gate = chooseSmooth((y) => Math.exp(y / cool), { key: `exp(x/${cool})`, lo: -length, hi: 0, ...exponential, fractionBits: Math.log2(raw.scale as number) });
+  const gate = chooseSmooth((y) => Math.exp(y / cool), {
+    key: `exp(x/${cool})`,
+    lo: -length,
+    hi: 0,
+    ...exponential,
+    fractionBits: Math.log2(raw.scale as number),
+  });
   const scores = b.gate('reshape', [raw], { shape: [1, dimAttr(n), dimAttr(keys)] }, { ...raw, shape: [1, n, keys], label: undefined })[0];
   const rows = { kind: 'share' as const, bits: 32, shape: [1, n] as Dim[] };
   const square = { kind: 'share' as const, bits: 32, shape: [1, n, keys] as Dim[] };
@@ -200,10 +246,20 @@ export function softmax(low: Lowering, node: GraphNode): void {
   // The last stage, with a precise reciprocal.
   const [squared, q] = soft.squares(wire, rows, square);
   const fits = (l: number): RowGate => lastReciprocal(sumRange(0, l));
-  const g = soft.rows(q, fits, '1/x', soft.byLength((l) => 2 / sumRange(0, l)));
+  const g = soft.rows(
+    q,
+    fits,
+    '1/x',
+    soft.byLength((l) => 2 / sumRange(0, l)),
+  );
   const inverse = b.extend(g, { s: soft.byLength((l) => fits(l).t + fits(l).u - (29 - squareBits(l))), share: false, wire: true }).wire!;
-  const top = b.extend(squared, { s: soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), share: false, wire: true }).wire!;
-  const z = b.gate('mul', [top, inverse], null, { ...square, scale: onCases2(top.scale as number, inverse.scale as number, (s, r) => s * r), bound: 1.1 })[0];
+  const top = b.extend(squared, { s: soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), share: false, wire: true })
+    .wire!;
+  const z = b.gate('mul', [top, inverse], null, {
+    ...square,
+    scale: onCases2(top.scale as number, inverse.scale as number, (s, r) => s * r),
+    bound: 1.1,
+  })[0];
   const p = b.extend(z, { s: 29 - probabilityBits, bound: 1.1 }).share!;
   const out = node.outputs[0];
   low.inputBits.set(out, probabilityBits);

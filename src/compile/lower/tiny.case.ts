@@ -1,6 +1,6 @@
 /** What the lowering tests lean on: a small graph, calibrated, compiled and run by two parties and a dealer, against the interpreter. */
 import { threeKernels } from '../../gates/gate.case.ts';
-import { type AttrValue, type Graph, type GraphNode, type Tensor, sizeOf, tensor } from '../../graph/graph.ts';
+import { type AttrValue, type Graph, type GraphNode, sizeOf, type Tensor, tensor } from '../../graph/graph.ts';
 import { interpret } from '../../graph/interpret.ts';
 import { cost } from '../../program/cost.ts';
 import { LocalCluster, random } from '../../runtime/local.ts';
@@ -46,7 +46,10 @@ export class Tiny {
 
   /** Random weights times `gain`, plus `mean`. */
   weight(shape: readonly number[], gain = 1, mean = 0): string {
-    return this.constant(Array.from({ length: sizeOf(shape) }, () => mean + gain * this.draw()), shape);
+    return this.constant(
+      Array.from({ length: sizeOf(shape) }, () => mean + gain * this.draw()),
+      shape,
+    );
   }
 
   op(op: string, inputs: readonly string[], attrs: Record<string, AttrValue> = {}, outputs?: number): string {
@@ -95,11 +98,21 @@ export function run(graph: Graph, options: RunOptions = {}): Outcome {
     Object.fromEntries(
       graph.inputs.map((i) => {
         const shape = i.shape.map((d) => (typeof d === 'number' ? d : params[d]));
-        return [i.name, tensor(Array.from({ length: sizeOf(shape) }, () => draw(i.name, next)), shape)];
+        return [
+          i.name,
+          tensor(
+            Array.from({ length: sizeOf(shape) }, () => draw(i.name, next)),
+            shape,
+          ),
+        ];
       }),
     );
-  const among = (list: readonly Record<string, number>[] | undefined, i: number): Record<string, number> => (list ? list[i % list.length] : {});
-  const calibration = calibrate(graph, Array.from({ length: samples }, (_, i) => given(among(options.params?.calibrate, i))));
+  const among = (list: readonly Record<string, number>[] | undefined, i: number): Record<string, number> =>
+    list ? list[i % list.length] : {};
+  const calibration = calibrate(
+    graph,
+    Array.from({ length: samples }, (_, i) => given(among(options.params?.calibrate, i))),
+  );
   const compiled = compile(graph, calibration, { weights });
   const { program } = compiled;
   const cluster = clusterOf(compiled);
@@ -110,7 +123,10 @@ export function run(graph: Graph, options: RunOptions = {}): Outcome {
     const params = among(options.params?.run, i);
     const input = given(params);
     const want = interpret(graph, input);
-    const got = cluster.run(params, Object.fromEntries(program.inputs.map((p) => [p.name, Array.from(input[p.name].data, (v) => Math.round(v * p.scale))])));
+    const got = cluster.run(
+      params,
+      Object.fromEntries(program.inputs.map((p) => [p.name, Array.from(input[p.name].data, (v) => Math.round(v * p.scale))])),
+    );
     const { rounds, bytes } = cost(program, params);
     total = { rounds, bytes: bytes.p0p1 + bytes.dealer };
     for (const o of program.outputs) {

@@ -10,19 +10,31 @@ import { raised, reluOf } from './relu.ts';
 /** Blocks of groups a grouped convolution is cut in at most: each is one dense product with zeros off its diagonal. */
 const mostBlocks = 16;
 
-const reshaped = (low: Lowering, t: T, shape: readonly Dim[], label?: string): T => low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label })[0];
+const reshaped = (low: Lowering, t: T, shape: readonly Dim[], label?: string): T =>
+  low.b.gate('reshape', [t], { shape: shape.map(dimAttr) }, { ...t, shape, label })[0];
 
 /** The image as [N, C, H, W], and the node's window on it. */
 function image(low: Lowering, node: GraphNode, x: Val, t: T, kernel: readonly number[]): { t: T; win: Window } {
   const shape = x.shape;
-  if (shape.length < 3 || shape.length > 4 || shape.some((d) => typeof d !== 'number')) throw new ModelError(`${node.name}: windows of [${shape}] are not supported; [N, C, H, W] of fixed sizes is`);
+  if (shape.length < 3 || shape.length > 4 || shape.some((d) => typeof d !== 'number'))
+    throw new ModelError(`${node.name}: windows of [${shape}] are not supported; [N, C, H, W] of fixed sizes is`);
   const win = windowOf(node, shape.slice(2) as number[], kernel);
   return { t: shape.length === 4 ? t : reshaped(low, t, [shape[0], shape[1], 1, shape[2]]), win };
 }
 
 /** A window as the gates take it; the end's padding so that it gives as many outputs as the node. */
-function windowAttrs({ kernel, stride, dilation, before, after, size, out }: Window): Record<'kernel' | 'strides' | 'pads' | 'dilations', number[]> {
-  const end = ([0, 1] as const).map((d) => Math.max(after[d], (out[d] - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 - size[d] - before[d]));
+function windowAttrs({
+  kernel,
+  stride,
+  dilation,
+  before,
+  after,
+  size,
+  out,
+}: Window): Record<'kernel' | 'strides' | 'pads' | 'dilations', number[]> {
+  const end = ([0, 1] as const).map((d) =>
+    Math.max(after[d], (out[d] - 1) * stride[d] + dilation[d] * (kernel[d] - 1) + 1 - size[d] - before[d]),
+  );
   return { kernel: [...kernel], strides: [...stride], pads: [...before, ...end], dilations: [...dilation] };
 }
 
@@ -33,8 +45,12 @@ function patches(low: Lowering, t: T, win: Window, from: number, to: number): T 
   const rows = win.out[0] * win.out[1];
   const K = (to - from) * win.kernel[0] * win.kernel[1];
   const parts = Array.from({ length: N }, (_, n) => {
-    const one = N === 1 ? t : b.gate('slice', [t], { axis: 0, from: n, to: n + 1 }, { ...t, shape: [1, ...t.shape.slice(1)], label: undefined })[0];
-    const few = to - from === C ? one : b.gate('slice', [one], { axis: 1, from, to }, { ...one, shape: [1, to - from, ...t.shape.slice(2)], label: undefined })[0];
+    const one =
+      N === 1 ? t : b.gate('slice', [t], { axis: 0, from: n, to: n + 1 }, { ...t, shape: [1, ...t.shape.slice(1)], label: undefined })[0];
+    const few =
+      to - from === C
+        ? one
+        : b.gate('slice', [one], { axis: 1, from, to }, { ...one, shape: [1, to - from, ...t.shape.slice(2)], label: undefined })[0];
     return b.gate('im2col', [few], windowAttrs(win), { ...few, shape: [rows, K], label: undefined })[0];
   });
   return N === 1 ? parts[0] : b.gate('concat', parts, { axis: 0 }, { ...parts[0], shape: [N * rows, K] })[0];
@@ -44,7 +60,8 @@ export function conv(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const W = low.constant(node.inputs[1]);
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
-  if (!W || W.shape.length < 3 || W.shape.length > 4 || (node.inputs[2] && !bias)) throw new ModelError(`${node.name}: only convolutions over one or two axes with constant kernels are supported`);
+  if (!W || W.shape.length < 3 || W.shape.length > 4 || (node.inputs[2] && !bias))
+    throw new ModelError(`${node.name}: only convolutions over one or two axes with constant kernels are supported`);
   const name = node.outputs[0];
   const out = low.range(name);
   const bits = low.bits(x);
@@ -55,29 +72,46 @@ export function conv(low: Lowering, node: GraphNode): void {
   const taps = win.kernel[0] * win.kernel[1];
   const own = M / groups;
   const step = Math.ceil(groups / mostBlocks);
-  const blocks = Array.from({ length: Math.ceil(groups / step) }, (_, i) => [i * step, Math.min(groups, (i + 1) * step)] as const).map(([g0, g1]) => {
-    const [from, to] = [g0 * per, g1 * per];
-    const K = (to - from) * taps;
-    const width = (g1 - g0) * own;
-    const data = new Float32Array(K * width);
-    for (let m = 0; m < width; m++) {
-      const inGroup = Math.floor(m / own) * per * taps;
-      for (let k = 0; k < per * taps; k++) data[(inGroup + k) * width + m] = W.data[(g0 * own + m) * per * taps + k];
-    }
-    const cut = (v: Float64Array): Float64Array => v.slice(g0 * own, g1 * own);
-    const channels = out.channels && { axis: 1, lo: cut(out.channels.lo), hi: cut(out.channels.hi) };
-    const range = { shape: [], max: channels ? Math.max(...channels.hi, ...channels.lo.map((v) => -v)) : out.max, channels };
-    const label = groups === 1 ? name : `${name}.${g0}`;
-    const input: Val = { name: `${label}.patches`, shape: [], range: x.range, shares: new Map([[bits, patches(low, t, win, from, to)]]), wires: new Map() };
-    low.inputBits.set(input.name, bits);
-    return matrix(low, groups === 1 ? node.name : `${node.name}.${g0}`, input, { K, N: width, W: data, bias: bias?.data.slice(g0 * own, g1 * own) }, range);
-  });
+  const blocks = Array.from({ length: Math.ceil(groups / step) }, (_, i) => [i * step, Math.min(groups, (i + 1) * step)] as const).map(
+    ([g0, g1]) => {
+      const [from, to] = [g0 * per, g1 * per];
+      const K = (to - from) * taps;
+      const width = (g1 - g0) * own;
+      const data = new Float32Array(K * width);
+      for (let m = 0; m < width; m++) {
+        const inGroup = Math.floor(m / own) * per * taps;
+        for (let k = 0; k < per * taps; k++) data[(inGroup + k) * width + m] = W.data[(g0 * own + m) * per * taps + k];
+      }
+      const cut = (v: Float64Array): Float64Array => v.slice(g0 * own, g1 * own);
+      const channels = out.channels && { axis: 1, lo: cut(out.channels.lo), hi: cut(out.channels.hi) };
+      const range = { shape: [], max: channels ? Math.max(...channels.hi, ...channels.lo.map((v) => -v)) : out.max, channels };
+      const label = groups === 1 ? name : `${name}.${g0}`;
+      const input: Val = {
+        name: `${label}.patches`,
+        shape: [],
+        range: x.range,
+        shares: new Map([[bits, patches(low, t, win, from, to)]]),
+        wires: new Map(),
+      };
+      low.inputBits.set(input.name, bits);
+      return matrix(
+        low,
+        groups === 1 ? node.name : `${node.name}.${g0}`,
+        input,
+        { K, N: width, W: data, bias: bias?.data.slice(g0 * own, g1 * own) },
+        range,
+      );
+    },
+  );
   /** [N·OH·OW, M] → the output's shape. */
   const placed = (parts: readonly T[], label?: string): T => {
     const { b } = low;
     const [OH, OW] = win.out;
     const bound = 2 * Math.max(out.max, 2 ** -6);
-    const rows = parts.length === 1 ? parts[0] : b.gate('concat', parts, { axis: 1 }, { ...parts[0], shape: [N * OH * OW, M], bound, label: undefined })[0];
+    const rows =
+      parts.length === 1
+        ? parts[0]
+        : b.gate('concat', parts, { axis: 1 }, { ...parts[0], shape: [N * OH * OW, M], bound, label: undefined })[0];
     const split = N === 1 ? rows : reshaped(low, rows, [N, OH * OW, M]);
     const perm = N === 1 ? [1, 0] : [0, 2, 1];
     const first = b.gate('permute', [split], { perm }, { ...split, shape: perm.map((i) => split.shape[i]), label: undefined })[0];
@@ -92,8 +126,13 @@ export function conv(low: Lowering, node: GraphNode): void {
     },
     accumulate() {
       const most = Math.floor(Math.log2(t.scale as number)) + weightBits;
-      const scale = new Array<number>(M).fill(Math.min(...channelScales({ ...out, channels: out.channels?.lo.length === M ? out.channels : undefined }, M, most)));
-      return placed(blocks.map((p) => p.accumulate!({ scale, exact: true })), name);
+      const scale = new Array<number>(M).fill(
+        Math.min(...channelScales({ ...out, channels: out.channels?.lo.length === M ? out.channels : undefined }, M, most)),
+      );
+      return placed(
+        blocks.map((p) => p.accumulate!({ scale, exact: true })),
+        name,
+      );
     },
   });
 }
@@ -103,7 +142,14 @@ export function maxPool(low: Lowering, node: GraphNode): void {
   const { b } = low;
   const out = node.outputs[0];
   const given = low.value(node.inputs[0]);
-  const before = given.reluOf && given.shares.size === 0 && given.wires.size === 0 && low.consumers.get(given.name)?.length === 1 && !low.graph.outputs.includes(given.name) ? given.reluOf : undefined;
+  const before =
+    given.reluOf &&
+    given.shares.size === 0 &&
+    given.wires.size === 0 &&
+    low.consumers.get(given.name)?.length === 1 &&
+    !low.graph.outputs.includes(given.name)
+      ? given.reluOf
+      : undefined;
   const x = before ?? given;
   const kernel = node.op === 'GlobalMaxPool' ? (x.shape.slice(2) as number[]) : (node.attrs.kernel_shape as number[]);
   const v = low.define(out, {
@@ -135,14 +181,24 @@ export function averagePool(low: Lowering, node: GraphNode): void {
   const scale = (t.scale as number) * count;
   if (node.op === 'GlobalAveragePool') {
     const rows = reshaped(low, t, [N, C, count]);
-    out.raw = reshaped(low, b.gate('sumAxis', [rows], { axis: 2 }, { ...rows, shape: [N, C], scale, bound, label: undefined })[0], out.shape, label);
+    out.raw = reshaped(
+      low,
+      b.gate('sumAxis', [rows], { axis: 2 }, { ...rows, shape: [N, C], scale, bound, label: undefined })[0],
+      out.shape,
+      label,
+    );
     return;
   }
   const [OH, OW] = win.out;
   const taps = reshaped(low, patches(low, t, win, 0, C), [N, OH * OW, C, count]);
   const counts = countsOf(win, ((node.attrs.count_include_pad as number | undefined) ?? 0) !== 0);
   const even = counts.every((c) => c === count);
-  const sums = b.gate('sumAxis', [taps], { axis: 3 }, { ...taps, shape: [N, OH * OW, C], ...(even ? { scale, bound } : { bound: bound * count }), label: undefined })[0];
+  const sums = b.gate(
+    'sumAxis',
+    [taps],
+    { axis: 3 },
+    { ...taps, shape: [N, OH * OW, C], ...(even ? { scale, bound } : { bound: bound * count }), label: undefined },
+  )[0];
   const turned = b.gate('permute', [sums], { perm: [0, 2, 1] }, { ...sums, shape: [N, C, OH * OW] })[0];
   if (even) {
     out.raw = reshaped(low, turned, out.shape, label);

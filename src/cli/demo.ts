@@ -88,11 +88,8 @@ function summarise(client: Client, images: readonly LabelledImage[], runs: reado
     `${out.bold(`${same} of ${runs.length}`)} answers are the plaintext model's, ${right} are right. Median ${secondsText(seconds[seconds.length >> 1])}; three processes set up in ${secondsText(setup)}.`,
   );
   print(`Largest difference of a logit or probability: ${Math.max(...runs.map((r) => r.check?.max_abs ?? 0)).toFixed(4)}.`);
-  print(
-    out.dim(
-      'What P0 received falls short of 8 bits a byte by the zeros that fill its messages up to whole blocks, the same for every picture.\n',
-    ),
-  );
+  print(out.dim('What P0 received falls short of 8 bits a byte by the zeros that fill its messages up to whole'));
+  print(out.dim('blocks, the same for every picture.\n'));
   print('Next:');
   const next: [string, string][] = [
     ['subrosa run fashion-vit PICTURE --check', 'a picture of your own'],

@@ -176,7 +176,14 @@ test('an input that the program does not take is refused before anything is sent
     change(data);
     return { [name]: { shape, data } };
   };
-  for (const given of [bad((d) => (d[3] = Number.NaN)), bad((d) => (d[783] = 1e6)), bad((d) => (d[0] = Number.POSITIVE_INFINITY)), bad(() => {}, [1, 1, 784]), bad((d) => d.pop()), {}])
+  for (const given of [
+    bad((d) => (d[3] = Number.NaN)),
+    bad((d) => (d[783] = 1e6)),
+    bad((d) => (d[0] = Number.POSITIVE_INFINITY)),
+    bad(() => {}, [1, 1, 784]),
+    bad((d) => d.pop()),
+    {},
+  ])
     await expect(c.run(given)).rejects.toBeInstanceOf(InputError);
   const { stats } = await c.run(input(0));
   expect(stats.bytes).toEqual(cost(readCompiled(folders.get('public')!.dir).program, {}).bytes);

@@ -7,6 +7,7 @@
  * d = 0.12. The low and high byte of what is opened are held to the same by width, with less data each.
  */
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Compiled } from '../src/compile/compile.ts';
 import { chiSquare, threeKernels } from '../src/gates/gate.case.ts';
 import { type BoundGate, type Gate, hidesOpenings, type PartyContext, stream } from '../src/gates/gate.ts';
 import { gates } from '../src/gates/index.ts';
@@ -18,7 +19,6 @@ import { Ledger, ledgered, MaskReuse } from '../src/runtime/ledger.ts';
 import { LocalCluster, type LocalOptions, random, type Transcript } from '../src/runtime/local.ts';
 import { loadModel, type WeightSource } from '../src/runtime/model.ts';
 import { encodeWords } from '../src/session/client.ts';
-import type { Compiled } from '../src/compile/compile.ts';
 import { argmax, calibrated, compiled, furthest, images, plainLogits, source } from './vit.ts';
 
 const kinds = ['public', 'private'] as const;
@@ -203,7 +203,10 @@ describe('sabotage is seen', () => {
   };
   const underLedgers = (): Ledger[] => {
     const ledgers = ['p0', 'p1', 'dealer'].map((role) => new Ledger(role, hidesOpenings));
-    run(cluster('private', (k, i) => ledgered(k, ledgers[i])), 0);
+    run(
+      cluster('private', (k, i) => ledgered(k, ledgers[i])),
+      0,
+    );
     return ledgers;
   };
 

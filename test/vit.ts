@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fashionImages, type LabelledImage, samplesFor } from '../src/cli/samples.ts';
 import { locate, type Uncompiled } from '../src/cli/locate.ts';
+import { fashionImages, type LabelledImage, samplesFor } from '../src/cli/samples.ts';
 import { readSource } from '../src/cli/source.ts';
 import { type Calibration, calibrate } from '../src/compile/calibrate.ts';
 import { type Compiled, compile } from '../src/compile/compile.ts';
@@ -46,4 +46,5 @@ export const plainLogits = (image: LabelledImage): Float64Array => {
   return Float64Array.from(out[source.graph.outputs[0]].data);
 };
 export const argmax = (v: ArrayLike<number>): number => Array.from(v).reduce((best, x, i, all) => (x > all[best] ? i : best), 0);
-export const furthest = (a: ArrayLike<number>, b: ArrayLike<number>): number => Array.from(a, (v, i) => Math.abs(v - b[i])).reduce((m, d) => Math.max(m, d), 0);
+export const furthest = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a, (v, i) => Math.abs(v - b[i])).reduce((m, d) => Math.max(m, d), 0);

@@ -23,9 +23,10 @@
  *  7. Results. Outputs are made by reveal gates, which hide all but the result; nothing else is one, and no gate uses it again.
  *  8. Parameters. 1 ≤ min ≤ max, and the program binds at both, and on either side of every choice by parameter, where 3 to 6 hold too.
  */
-import { gates } from '../gates/index.ts';
+
 import type { BoundTensor } from '../gates/gate.ts';
-import { bind, type Binding, type ScheduledGate } from './bind.ts';
+import { gates } from '../gates/index.ts';
+import { type Binding, bind, type ScheduledGate } from './bind.ts';
 import { type Params, type Program, ProgramError } from './program.ts';
 
 /** s: share, w: wire of any opening, o: wire opened under a full mask, e: anything; ? may be absent, + one or more. */
@@ -64,8 +65,39 @@ const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>>
 };
 
 /** Gates that move or map words within their ring. */
-const keepsRing = new Set(['add', 'sub', 'affine', 'sumAxis', 'centre', 'reshape', 'permute', 'slice', 'concat', 'spread', 'im2col', 'addPrivate', 'matmulPublic', 'select', 'max', 'maxPool']);
-const keepsScale = new Set(['reshape', 'permute', 'slice', 'im2col', 'addPrivate', 'open', 'relu', 'max', 'maxPool', 'add', 'sub', 'concat', 'select']);
+const keepsRing = new Set([
+  'add',
+  'sub',
+  'affine',
+  'sumAxis',
+  'centre',
+  'reshape',
+  'permute',
+  'slice',
+  'concat',
+  'spread',
+  'im2col',
+  'addPrivate',
+  'matmulPublic',
+  'select',
+  'max',
+  'maxPool',
+]);
+const keepsScale = new Set([
+  'reshape',
+  'permute',
+  'slice',
+  'im2col',
+  'addPrivate',
+  'open',
+  'relu',
+  'max',
+  'maxPool',
+  'add',
+  'sub',
+  'concat',
+  'select',
+]);
 const wires32 = new Set(['open', 'mul', 'square', 'rowSquares', 'mulPrivate', 'matmulPrivate', 'matmulShared']);
 
 interface Rescale {
@@ -86,8 +118,14 @@ export function check(program: Program): void {
     labels(b);
     for (const input of program.inputs) {
       const t = b.tensors[input.tensor];
-      if (t.kind !== 'share' || t.bits !== 32) fail(undefined, 3, `input '${input.name}' is a ${t.kind} of ${t.bits} bits: shares of 32 are what clients send`);
-      if (t.scale !== input.scale || t.bound !== input.bound) fail(undefined, 5, `input '${input.name}' has scale ${input.scale} and bound ${input.bound}, its tensor ${scaleText(t)} and ${t.bound}`);
+      if (t.kind !== 'share' || t.bits !== 32)
+        fail(undefined, 3, `input '${input.name}' is a ${t.kind} of ${t.bits} bits: shares of 32 are what clients send`);
+      if (t.scale !== input.scale || t.bound !== input.bound)
+        fail(
+          undefined,
+          5,
+          `input '${input.name}' has scale ${input.scale} and bound ${input.bound}, its tensor ${scaleText(t)} and ${t.bound}`,
+        );
     }
     const periodic = onlyHarmonic(b);
     for (const g of b.gates) {
@@ -109,20 +147,28 @@ function names(program: Program): void {
     if (!gates.has(g.gate)) fail(g, 1, 'no gate has this name');
     if (!(g.gate in signatures)) fail(g, 1, 'the checker does not know this gate');
   });
-  unique('input', program.inputs.map((i) => i.name));
-  unique('output', program.outputs.map((o) => o.name));
+  unique(
+    'input',
+    program.inputs.map((i) => i.name),
+  );
+  unique(
+    'output',
+    program.outputs.map((o) => o.name),
+  );
 }
 
 function labels(b: Binding): void {
   const sizes = new Map<string, number>();
   for (const t of b.tensors) {
     if (t.label === undefined) continue;
-    if ((sizes.get(t.label) ?? t.size) !== t.size) fail(maker(b, t), 1, `the label '${t.label}' is on tensors of ${sizes.get(t.label)} and of ${t.size} values`);
+    if ((sizes.get(t.label) ?? t.size) !== t.size)
+      fail(maker(b, t), 1, `the label '${t.label}' is on tensors of ${sizes.get(t.label)} and of ${t.size} values`);
     sizes.set(t.label, t.size);
   }
 }
 
-const maker = (b: Binding, t: BoundTensor): ScheduledGate['node'] | undefined => b.gates.find(({ node }) => node.outs.some((o) => o.id === t.id))?.node;
+const maker = (b: Binding, t: BoundTensor): ScheduledGate['node'] | undefined =>
+  b.gates.find(({ node }) => node.outs.some((o) => o.id === t.id))?.node;
 
 function unique(what: string, list: readonly string[]): void {
   const twice = list.find((name, i) => list.indexOf(name) !== i);
@@ -163,7 +209,8 @@ function results(program: Program): void {
 function corners(program: Program): Params[] {
   const values = new Map(Object.keys(program.params).map((p) => [p, new Set<number>()]));
   for (const [name, { min, max }] of Object.entries(program.params)) {
-    if (!(Number.isInteger(min) && Number.isInteger(max) && min >= 1 && min <= max)) fail(undefined, 8, `parameter ${name} goes from ${min} to ${max}`);
+    if (!(Number.isInteger(min) && Number.isInteger(max) && min >= 1 && min <= max))
+      fail(undefined, 8, `parameter ${name} goes from ${min} to ${max}`);
     values.get(name)!.add(min).add(max);
   }
   const seen = (v: unknown): void => {
@@ -174,7 +221,9 @@ function corners(program: Program): Params[] {
     }
     const { by, upTo } = v as { by?: unknown; upTo?: unknown };
     const range = typeof by === 'string' ? program.params[by] : undefined;
-    if (range && Array.isArray(upTo)) for (const u of upTo as number[]) for (const at of [u, u + 1]) if (at >= range.min && at <= range.max) values.get(by as string)!.add(at);
+    if (range && Array.isArray(upTo))
+      for (const u of upTo as number[])
+        for (const at of [u, u + 1]) if (at >= range.min && at <= range.max) values.get(by as string)!.add(at);
     Object.values(v).forEach(seen);
   };
   seen(program.tensors);
@@ -186,7 +235,8 @@ function corners(program: Program): Params[] {
 
 function positive(b: Binding, t: BoundTensor): void {
   const list = typeof t.scale === 'number' ? [t.scale] : t.scale;
-  if (!Array.isArray(list) || list.length === 0 || !list.every((s) => s > 0 && Number.isFinite(s))) fail(maker(b, t), 5, `tensor ${t.id} has scale ${scaleText(t)}`);
+  if (!Array.isArray(list) || list.length === 0 || !list.every((s) => s > 0 && Number.isFinite(s)))
+    fail(maker(b, t), 5, `tensor ${t.id} has scale ${scaleText(t)}`);
   if (!(t.bound > 0 && Number.isFinite(t.bound))) fail(maker(b, t), 6, `tensor ${t.id} has bound ${t.bound}`);
 }
 
@@ -205,14 +255,16 @@ function kinds({ node }: ScheduledGate): void {
       else if (!w.endsWith('?')) break;
     }
     const enough = list.filter((w) => !w.endsWith('?')).length;
-    if (at !== tensors.length || at < Math.max(enough, outs === wanted ? 1 : 0)) fail(node, 3, `${what} ${tensors.map((t) => `a ${t.kind} of ${t.bits} bits`).join(', ') || 'nothing'}; ${wants(list)} is wanted`);
+    if (at !== tensors.length || at < Math.max(enough, outs === wanted ? 1 : 0))
+      fail(node, 3, `${what} ${tensors.map((t) => `a ${t.kind} of ${t.bits} bits`).join(', ') || 'nothing'}; ${wants(list)} is wanted`);
   };
   side('takes', ins, node.ins);
   side('makes', outs, node.outs);
 }
 
 const words: Readonly<Record<string, string>> = { s: 'a share', w: 'a wire', o: 'a wire of 32 bits', e: 'a share or wire' };
-const wants = (list: readonly string[]): string => list.map((w) => `${words[w[0]]}${w.endsWith('?') ? ' if any' : w.endsWith('+') ? 's' : ''}`).join(', ') || 'nothing';
+const wants = (list: readonly string[]): string =>
+  list.map((w) => `${words[w[0]]}${w.endsWith('?') ? ' if any' : w.endsWith('+') ? 's' : ''}`).join(', ') || 'nothing';
 
 function rings({ node }: ScheduledGate): void {
   const { gate, ins, outs } = node;
@@ -226,10 +278,15 @@ function rings({ node }: ScheduledGate): void {
   }
   if (wires32.has(gate)) need(y.bits === 32, `makes a ring of ${y.bits} bits; 32 is what comes out`);
   const a = (node.attrs ?? {}) as Rescale & { m?: number; w?: number };
-  if (gate === 'truncate' || gate === 'reveal') need(y.bits === a.bits && a.bits! <= x.bits - a.s!, `makes a ring of ${y.bits} bits; ${a.bits} are kept, of ${x.bits} − ${a.s}`);
+  if (gate === 'truncate' || gate === 'reveal')
+    need(y.bits === a.bits && a.bits! <= x.bits - a.s!, `makes a ring of ${y.bits} bits; ${a.bits} are kept, of ${x.bits} − ${a.s}`);
   if (gate === 'extend') {
     need(a.bits! <= x.bits - a.s!, `opens ${a.bits} bits of ${x.bits} − ${a.s}`);
-    for (const t of outs) need(t.bits === (t.kind === 'wire' ? a.bits : 32), `makes a ${t.kind} of ${t.bits} bits; ${t.kind === 'wire' ? a.bits : 32} is what comes out`);
+    for (const t of outs)
+      need(
+        t.bits === (t.kind === 'wire' ? a.bits : 32),
+        `makes a ${t.kind} of ${t.bits} bits; ${t.kind === 'wire' ? a.bits : 32} is what comes out`,
+      );
   }
   if (gate === 'harmonic') {
     need(y.bits === a.w, `makes a ring of ${y.bits} bits, its words have ${a.w}`);
@@ -237,7 +294,8 @@ function rings({ node }: ScheduledGate): void {
   }
 }
 
-const scaleText = (t: BoundTensor): string => (typeof t.scale === 'number' ? `${Number(t.scale.toPrecision(5))}` : `[${t.scale.length} channels]`);
+const scaleText = (t: BoundTensor): string =>
+  typeof t.scale === 'number' ? `${Number(t.scale.toPrecision(5))}` : `[${t.scale.length} channels]`;
 const channels = (t: BoundTensor): readonly number[] => (typeof t.scale === 'number' ? [t.scale] : t.scale);
 const near = (a: number, b: number): boolean => Math.abs(a - b) <= 0.01 * Math.abs(b);
 
@@ -253,7 +311,8 @@ function scales({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
   const { gate, ins, outs } = node;
   const x = ins[0];
   const want = (t: BoundTensor, count: number, f: (i: number) => number, from: string): void => {
-    if (!scaled(t, count, f)) fail(node, 5, `makes a scale of ${scaleText(t)}; ${from} gives ${count > 1 ? 'another' : Number(f(0).toPrecision(5))}`);
+    if (!scaled(t, count, f))
+      fail(node, 5, `makes a scale of ${scaleText(t)}; ${from} gives ${count > 1 ? 'another' : Number(f(0).toPrecision(5))}`);
   };
   if (keepsScale.has(gate)) {
     const given = gate === 'select' ? ins.slice(1) : ins;
@@ -308,7 +367,12 @@ function onlyHarmonic(b: Binding): ReadonlySet<number> {
   for (const g of [...b.gates].reverse())
     for (const t of g.node.outs) {
       const r = readers.get(t.id) ?? [];
-      if (r.length > 0 && !outputs.has(t.id) && r.every(({ node }) => node.gate === 'harmonic' || (moves.has(node.gate) && periodic.has(node.outs[0].id)))) periodic.add(t.id);
+      if (
+        r.length > 0 &&
+        !outputs.has(t.id) &&
+        r.every(({ node }) => node.gate === 'harmonic' || (moves.has(node.gate) && periodic.has(node.outs[0].id)))
+      )
+        periodic.add(t.id);
     }
   return periodic;
 }
@@ -321,7 +385,8 @@ function bounds({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
   const below = (units: number, bits: number, what: string): void => {
     if (units > 2 ** bits) fail(node, 6, `${what} reaches ${bitsText(units)} units, more than 2^${bits}`);
   };
-  const text = (t: BoundTensor): string => `tensor ${t.id} (bound ${Number(t.bound.toPrecision(4))}, scale ${scaleText(t)}, ${t.bits} bits)`;
+  const text = (t: BoundTensor): string =>
+    `tensor ${t.id} (bound ${Number(t.bound.toPrecision(4))}, scale ${scaleText(t)}, ${t.bits} bits)`;
   for (const t of outs) below(t.bound * smallest(t), t.bits - (periodic.has(t.id) ? 0 : 1), text(t));
   if (gate !== 'extend') return;
   const a = node.attrs as Rescale;
@@ -329,9 +394,13 @@ function bounds({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
   const mul = (a.mul ?? [1]).map(Math.abs);
   const made = channels(outs[0]).length;
   // Factors of channels under one scale belong to the value, and the output's bound speaks for them.
-  const given = folds(a, mul.length, made) && channels(x).length === 1 ? outs[0].bound * smallest(outs[0]) * 2 ** a.s! : x.bound * Math.min(...channels(x).map((s, i) => s * at(mul, i)));
+  const given =
+    folds(a, mul.length, made) && channels(x).length === 1
+      ? outs[0].bound * smallest(outs[0]) * 2 ** a.s!
+      : x.bound * Math.min(...channels(x).map((s, i) => s * at(mul, i)));
   below(given / 2, x.bits - 2, `half of ${text(x)} times mul`);
   below(given / 2 / 2 ** a.s!, a.bits! - 2, `half of ${text(x)} over 2^${a.s}, opened in ${a.bits} bits,`);
   // What is added after the extension (a centre) is not opened.
-  for (const t of outs) if (!a.after || t.kind === 'wire') below((t.bound * smallest(t)) / 2, a.bits! - 2, `half of ${text(t)}, opened in ${a.bits} bits,`);
+  for (const t of outs)
+    if (!a.after || t.kind === 'wire') below((t.bound * smallest(t)) / 2, a.bits! - 2, `half of ${text(t)}, opened in ${a.bits} bits,`);
 }

@@ -18,7 +18,14 @@ test('a dimension of an unknown parameter says which', () => {
 });
 
 describe('choices', () => {
-  const choice = byParam('n', [8, 32], [{ s: 1, at: [dimAttr('2*n')] }, { s: 2, at: [7] }]);
+  const choice = byParam(
+    'n',
+    [8, 32],
+    [
+      { s: 1, at: [dimAttr('2*n')] },
+      { s: 2, at: [7] },
+    ],
+  );
   test('are made by the first limit that holds', () => {
     expect(resolve(choice, { n: 8 })).toEqual({ s: 1, at: [16] });
     expect(resolve(choice, { n: 9 })).toEqual({ s: 2, at: [7] });
@@ -42,7 +49,12 @@ describe('schedule', () => {
   };
   test('gates that do not need each other share a round', () => {
     const b = bind(program(), {});
-    expect(b.gates.map((g) => [g.start, g.end])).toEqual([[0, 1], [0, 1], [1, 1], [1, 2]]);
+    expect(b.gates.map((g) => [g.start, g.end])).toEqual([
+      [0, 1],
+      [0, 1],
+      [1, 1],
+      [1, 2],
+    ]);
     expect(b.rounds).toBe(2);
   });
   test('a round is one message each way, a block one frame', () => {

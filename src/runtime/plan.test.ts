@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Case } from '../gates/gate.case.ts';
-import { bind, type Binding } from '../program/bind.ts';
+import { type Binding, bind } from '../program/bind.ts';
 import { Allocator, dealerOrder, planRing } from './plan.ts';
 
 test('what is allocated never overlaps, and what is freed is used again', () => {
@@ -37,7 +37,11 @@ describe('the ring of corrections', () => {
     rounds: Math.max(0, ...blocks.map((b) => b.done)),
     blocks: blocks.map((b, gate) => ({ gate, ...b })).sort((a, b) => a.needed - b.needed || a.gate - b.gate),
   });
-  const block = fc.record({ bytes: fc.integer({ min: 1, max: 3000 }), needed: fc.integer({ min: 0, max: 20 }), length: fc.integer({ min: 0, max: 3 }) });
+  const block = fc.record({
+    bytes: fc.integer({ min: 1, max: 3000 }),
+    needed: fc.integer({ min: 0, max: 20 }),
+    length: fc.integer({ min: 0, max: 3 }),
+  });
 
   test('the dealer may always send what the next round needs, and never over what is in use', () => {
     fc.assert(
@@ -53,7 +57,8 @@ describe('the ring of corrections', () => {
             while (sent < b.blocks.length && ring.after[sent] <= released) {
               const [from, to] = [ring.offsets[sent], ring.offsets[sent] + b.blocks[sent].bytes];
               expect(to).toBeLessThanOrEqual(ring.bytes);
-              for (const i of inUse) if (i >= released) expect(to <= ring.offsets[i] || ring.offsets[i] + b.blocks[i].bytes <= from).toBe(true);
+              for (const i of inUse)
+                if (i >= released) expect(to <= ring.offsets[i] || ring.offsets[i] + b.blocks[i].bytes <= from).toBe(true);
               inUse.add(sent++);
             }
           };

@@ -141,7 +141,8 @@ test('frames of a step are those that cost counts', async () => {
   net.seen.length = 0;
   await ask(s, 5);
   const { rounds, bytes } = cost(program, { n: 5 });
-  const total = (from: (s: Seen) => boolean): number => net.seen.filter(from).reduce((sum, { frame }) => sum + frame.payload.length + 16, 0);
+  const total = (from: (s: Seen) => boolean): number =>
+    net.seen.filter(from).reduce((sum, { frame }) => sum + frame.payload.length + 16, 0);
   expect(total((s) => s.from !== 'dealer' && s.to !== 'dealer')).toBe(bytes.p0p1);
   expect(total((s) => s.from === 'dealer')).toBe(bytes.dealer);
   expect(net.of(frames.opening)).toHaveLength(2 * rounds);
@@ -274,7 +275,10 @@ describe('a client that', () => {
   });
 
   test('asks for another program: refused by name', async () => {
-    await expect(ClientSession.open(net.client(), program, 'cd'.repeat(32))).rejects.toMatchObject({ code: 'unknown-model', message: expect.stringContaining('abababab') });
+    await expect(ClientSession.open(net.client(), program, 'cd'.repeat(32))).rejects.toMatchObject({
+      code: 'unknown-model',
+      message: expect.stringContaining('abababab'),
+    });
   });
 
   test('opens sessions without end: refused at some point, others live', async () => {
@@ -390,7 +394,9 @@ describe('keys', () => {
   });
   test('a session that ends leaves no key and no session behind', async () => {
     const s = await net.session();
-    const sessions = net.parties.map((p) => [...(p as unknown as { sessions: Map<number, { seed: Uint8Array; zero: Uint8Array }> }).sessions.values()][0]);
+    const sessions = net.parties.map(
+      (p) => [...(p as unknown as { sessions: Map<number, { seed: Uint8Array; zero: Uint8Array }> }).sessions.values()][0],
+    );
     expect(sessions.every((k) => k.seed.some((b) => b !== 0))).toBe(true);
     await ask(s);
     s.close();

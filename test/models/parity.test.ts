@@ -27,7 +27,9 @@ describe.each([
   // Rounding is random, and its errors have a tail: median 0.0045, 98 % within 0.02, largest of thousands of runs 0.056.
   test(`${count} test images: the plaintext’s class; logits within 0.02 for 19 of 20, within 0.08 for all`, async () => {
     const { dir, program } = await compiledOf('fashion-vit', { weights: kind });
-    const [p0, p1, dealer] = (['p0', 'p1', 'dealer'] as const).map((role, i) => loadModel(program, role, threeKernels()[i], weightSource(dir, role)));
+    const [p0, p1, dealer] = (['p0', 'p1', 'dealer'] as const).map((role, i) =>
+      loadModel(program, role, threeKernels()[i], weightSource(dir, role)),
+    );
     const cluster = new LocalCluster({ p0, p1, dealer });
     const [input, output] = [program.inputs[0].name, program.outputs[0]];
     const { scale } = program.tensors[output.tensor];
@@ -67,7 +69,12 @@ describe.each(weights)('MiniLM with %s weights', (kind) => {
     try {
       for (const g of given) {
         const { check, stats } = await runOne(folder, cluster, g, acceptable(folder, g), { warm: false, plain });
-        found.push({ title: g.title.slice(0, 40), tokens: g.encoded!.ids.length, cosine: check!.outputs.sentence_embedding.cosine, seconds: stats.seconds });
+        found.push({
+          title: g.title.slice(0, 40),
+          tokens: g.encoded!.ids.length,
+          cosine: check!.outputs.sentence_embedding.cosine,
+          seconds: stats.seconds,
+        });
       }
     } finally {
       await cluster.close();

@@ -213,6 +213,7 @@ const cases: readonly [string, (d: Draft) => void, RegExp][] = [
   ],
   [
     '8: a choice that ends too early',
+    // biome-ignore lint/suspicious/noThenProperty: the program's own word; these objects are never awaited
     (d) => attrsOf(d, 2, { s: { by: 'n', upTo: [8, 32], then: [12, 12] }, bits: 20 }),
     /no case for n = /,
   ],

@@ -82,8 +82,8 @@ class Net {
     });
     this.listen(this.between[0], 'p1', 'p0');
     this.listen(this.between[1], 'p0', 'p1');
-    this.toDealer.forEach((l, i) => this.listen(l, 'dealer', `p${i}`));
-    this.ofDealer.forEach((l, i) => this.listen(l, `p${i}`, 'dealer'));
+    this.toDealer.forEach((l, i) => void this.listen(l, 'dealer', `p${i}`));
+    this.ofDealer.forEach((l, i) => void this.listen(l, `p${i}`, 'dealer'));
   }
   private listen(link: Link, from: string, to: string): void {
     const { onFrame } = link;
@@ -238,7 +238,7 @@ describe('a client that', () => {
     const links = net.client();
     await open(links);
     const codes = links.map(failures);
-    links.forEach((l, i) => l.send(frames.input, 77, 0, input(i as 0 | 1)));
+    links.forEach((l, i) => void l.send(frames.input, 77, 0, input(i as 0 | 1)));
     await settle();
     const before = net.of(frames.opening).length;
     expect(before).toBeGreaterThan(0);

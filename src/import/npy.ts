@@ -32,7 +32,8 @@ export function readNpy(bytes: Uint8Array, label = 'npy'): Tensor {
   if (!Number.isSafeInteger(size) || size !== bytes.length - start)
     fail(`${descr} [${shape}] takes ${size} bytes, the file has ${bytes.length - start}`);
   // A copy: the header ends at any byte, typed arrays begin at multiples of their width.
-  const { buffer } = bytes.slice(start);
+  // Not bytes.slice: a Buffer's is a view.
+  const { buffer } = new Uint8Array(bytes.subarray(start));
   switch (descr as Kind) {
     case '<f4':
       return { dtype: 'f32', shape, data: new Float32Array(buffer) };

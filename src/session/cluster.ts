@@ -72,14 +72,29 @@ class RoleProcess {
     child.on('error', (e) => fail(new SessionError('internal', `${role}'s process could not be started: ${e.message}`)));
   }
 
-  ask<K extends FromRole['kind']>(message: ToRole, kind: K): Promise<Extract<FromRole, { kind: K }>> {
+  /** Throws SessionError when the role is gone, or has not answered within `limit` milliseconds. */
+  ask<K extends FromRole['kind']>(message: ToRole, kind: K, limit: number): Promise<Extract<FromRole, { kind: K }>> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      this.waiting.push({ kind, resolve: resolve as (m: FromRole) => void, reject });
+      const late = setTimeout(() => reject(new SessionError('peer-failed', `${this.role}'s process has not answered for ${limit / 1000} s`)), limit);
+      this.waiting.push({
+        kind,
+        resolve: (m) => {
+          clearTimeout(late);
+          (resolve as (m: FromRole) => void)(m);
+        },
+        reject: (e) => {
+          clearTimeout(late);
+          reject(e);
+        },
+      });
       this.child.send(message);
     });
   }
 }
+
+/** Milliseconds a role may take to start: Node, the kernels' check, the weights. */
+const loading = 120_000;
 
 const sharedOut = (): number => Math.max(1, Math.min(8, Math.floor(availableParallelism() / roles.length)));
 
@@ -124,15 +139,15 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     await Promise.all(
       processes.map(async (p) => {
         const config = { role: p.role, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false, threads: options.threads ?? sharedOut() };
-        ports[p.role] = (await p.ask({ kind: 'start', config }, 'listening')).port;
+        ports[p.role] = (await p.ask({ kind: 'start', config }, 'listening', Math.max(silenceTimeout, loading))).port;
       }),
     );
     options.onProgress?.('connecting by mutual TLS');
-    await Promise.all(processes.map((p) => p.ask({ kind: 'dial', ports }, 'connected')));
+    await Promise.all(processes.map((p) => p.ask({ kind: 'dial', ports }, 'connected', silenceTimeout)));
     for (const name of ['p0', 'p1'] as const) open.push(await dial({ host, port: ports[name], identity: identities.client, peer: peers.find((q) => q.name === name)!, ...links }));
     const session = await ClientSession.open([open[0], open[1]], program, hash);
     const stats = async (): Promise<Record<Role, RoleStats>> =>
-      Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats')).stats]))) as Record<Role, RoleStats>;
+      Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats]))) as Record<Role, RoleStats>;
     let before = await stats();
     const step = async (inputs: Readonly<Record<string, ClientInput>>, at: number) => {
       const outputs = await session.run(inputs);

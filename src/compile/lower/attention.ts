@@ -134,7 +134,7 @@ class AttentionLowering {
 
   /** log2 of v's scale: b² and v share 31 bits less v's bound; longer rows need more of them in b². */
   private valueScale(): number {
-    const total = Math.floor(31 - Math.log2(this.low.bound(this.v) * 1.1));
+    const total = Math.floor(room - Math.log2(0.8 * this.low.bound(this.v)));
     return this.soft.byLength((n) => Math.min(activationBits, total - squareBits(n)));
   }
 
@@ -184,7 +184,7 @@ class AttentionLowering {
       q,
       fits,
       '1/x',
-      this.soft.byLength((l) => 2 / sumRange(lowest, l)),
+      this.soft.byLength((l) => 1.2 / sumRange(lowest, l)),
     );
     const gWire = b.extend(g, { s: this.soft.byLength((l) => fits(l).t + fits(l).u - (29 - 15 - vBits)), share: false, wire: true }).wire!;
     const p = b.extend(squared, { s: this.soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), bound: 1.1 }).share!;

@@ -24,7 +24,7 @@ export interface SmoothFunction {
 const ends = [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256];
 const core = 1.25;
 const guardRatio = 1.4;
-const epsilon = 2e-3;
+const epsilon = 1e-3;
 /** Output words: most channels fit the narrowest. */
 const widths = [24, 26, 28, 30, 32];
 /** Channels a word width must have to be worth a gate of its own. */
@@ -56,13 +56,13 @@ interface Channel {
 function inputBits(r: Range, fn: SmoothFunction, w: number): number {
   const g = guardWidth(r.lo, r.hi, guardRatio);
   const width = 1.1 * (r.hi - r.lo + 2 * g);
-  const line = fn.slope === 0 ? 32 : 31 + 20 - w;
+  const line = fn.slope === 0 ? 32 : 31 + 22 - w;
   return Math.min(24, line, Math.floor(32 - Math.log2(6 * width)), Math.floor(room - Math.log2(Math.max(-r.lo, r.hi) + g)));
 }
 
 function fitted(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
   const guard = fn.domain ? 0 : guardWidth(r.lo, r.hi, guardRatio);
-  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w });
+  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w, t: 11, u: 11 });
 }
 
 /** The narrowest width whose fit needs no fewer than 10 + 10 bits. */
@@ -70,7 +70,7 @@ function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate;
   for (const w of widths) {
     const bits = inputBits(r, fn, w);
     const gate = fitted(fn, r, bits, 32);
-    if (gate.word.need <= w && gate.t + gate.u === 20) return { w, gate, bits };
+    if (gate.word.need <= w && gate.t + gate.u === 22) return { w, gate, bits };
   }
   const bits = inputBits(r, fn, 32);
   return { w: 32, gate: fitted(fn, r, bits, 32), bits };

@@ -22,11 +22,11 @@ const widestSquares = 500;
  * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 12 leaves
  * 5e-3 r.m.s. per probability there, 11 twice that. `step` is the score's own rounding.
  */
-const exponential = { epsilon: 3e-4, t: 12, u: 12, slope: 0, step: 1e-3 };
+const exponential = { epsilon: 3e-4, t: 13, u: 13, slope: 0, step: 1e-3 };
 /** c lies this far above the largest calibrated score. */
 const headroom = 2.5;
-/** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.08. */
-export const fine = 30000;
+/** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.14: crude reciprocals let it reach 1.1. */
+export const fine = 28672;
 
 export interface Head {
   index: number;
@@ -168,7 +168,7 @@ export class Stages {
       q,
       fits,
       '1/x',
-      this.byLength((n) => 2 / sumRange(lowest, n)),
+      this.byLength((n) => 1.2 / sumRange(lowest, n)),
       2 ** 15 / fine,
     );
     const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
@@ -250,7 +250,7 @@ export function softmax(low: Lowering, node: GraphNode): void {
     q,
     fits,
     '1/x',
-    soft.byLength((l) => 2 / sumRange(0, l)),
+    soft.byLength((l) => 1.2 / sumRange(0, l)),
   );
   const inverse = b.extend(g, { s: soft.byLength((l) => fits(l).t + fits(l).u - (29 - squareBits(l))), share: false, wire: true }).wire!;
   const top = b.extend(squared, { s: soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), share: false, wire: true })

@@ -65,7 +65,7 @@ function fitted(fn: SmoothFunction, r: Range, fractionBits: number, w: number): 
   return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w, t: 11, u: 11 });
 }
 
-/** The narrowest width whose fit needs no fewer than 10 + 10 bits. */
+/** The narrowest width whose fit needs no fewer than 11 + 11 bits. */
 function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate; bits: number } {
   for (const w of widths) {
     const bits = inputBits(r, fn, w);

@@ -19,8 +19,8 @@ const mostStages = 6;
 /** Largest ratio that the first, crude reciprocal serves. */
 const widestSquares = 500;
 /**
- * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 12 leaves
- * 5e-3 r.m.s. per probability there, 11 twice that. `step` is the score's own rounding.
+ * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 13 leaves
+ * 3e-3 r.m.s. per probability there, 12 twice that. `step` is the score's own rounding.
  */
 const exponential = { epsilon: 3e-4, t: 13, u: 13, slope: 0, step: 1e-3 };
 /** c lies this far above the largest calibrated score. */

@@ -10,12 +10,17 @@ import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
 import { lowerNode, unsupported } from './lower/index.ts';
 import { activationBits, Lowering, normedBits, room } from './lower/lowering.ts';
+import { precisions } from './precision.ts';
 
 export interface CompileOptions {
   readonly weights: 'public' | 'private';
   /** Longest input the program will serve, for each named parameter; default 128. */
   readonly max?: Readonly<Record<string, number>>;
+  /** Default: fine for images, usual for all else. */
+  readonly precision?: keyof typeof precisions;
 }
+
+const usualFor = (graph: Graph): keyof typeof precisions => (graph.inputs.some((i) => i.shape.length === 4) ? 'fine' : 'usual');
 
 export interface Compiled {
   readonly program: Program;
@@ -33,7 +38,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
   const params = Object.fromEntries(parameters.map((p) => [p, { min: 1, max: options.max?.[p] ?? 128 }]));
   const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
   const b = new Builder(options.weights);
-  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest]);
+  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest], precisions[options.precision ?? usualFor(graph)]);
   for (const input of graph.inputs) {
     const range = low.range(input.name);
     const bound = 2 * Math.max(range.max, 2 ** -6);

@@ -177,7 +177,7 @@ class AttentionLowering {
     const { low, d, n, keys, heads } = this;
     const { b } = low;
     const [squared, q] = this.soft.squares(x, rows, square);
-    const fits = (l: number): RowGate => lastReciprocal(sumRange(lowest, l));
+    const fits = (l: number): RowGate => lastReciprocal(low, sumRange(lowest, l));
     const bound = low.bound(this.v);
     const vBits = Math.floor(Math.log2(bound) + 1);
     const g = this.soft.rows(

@@ -8,6 +8,7 @@ import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import { byParam, type Dim, dim, ProgramError } from '../../program/program.ts';
 import { type Builder, lastDim, type T } from '../builder.ts';
 import type { Calibration, ValueRange } from '../calibrate.ts';
+import type { Precision } from '../precision.ts';
 
 export interface RawOptions {
   /** Wanted scale per channel; the accumulator may have more whole bits, which its next rescale drops, unless `exact`. */
@@ -70,6 +71,7 @@ export class Lowering {
     readonly calibration: Calibration,
     readonly b: Builder,
     readonly buckets: readonly number[],
+    readonly precision: Precision,
   ) {
     for (const node of graph.nodes) for (const name of node.inputs) this.consumers.set(name, [...(this.consumers.get(name) ?? []), node]);
     this.findStreams();

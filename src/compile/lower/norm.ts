@@ -14,13 +14,6 @@ import { lastDim, type T } from '../builder.ts';
 import { activationBits, type Lowering, type Val } from './lowering.ts';
 import { nearest, rowGate } from './row.ts';
 
-/** Errors and harmonics of 1/√: a few layers with massive channels have variances over a ratio of 1,000 and take what 384 give. */
-const wishes = [
-  [5e-4, 192],
-  [1e-3, 256],
-  [2e-3, 384],
-] as const;
-
 export function layerNorm(low: Lowering, node: GraphNode): void {
   const x = low.value(node.inputs[0]);
   const gamma = low.constant(node.inputs[1]);
@@ -80,7 +73,7 @@ function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred
   const unit = (squared.scale as number) ** 2 * d;
   const shape = x.shape.slice(0, -1);
   const q = b.gate('rowSquares', [squared], null, { kind: 'share', bits: 32, scale: unit / d, bound: hi * d, shape })[0];
-  const fit = nearest((v) => 1 / Math.sqrt(v + epsilon), { key: `rsqrt+${epsilon}`, lo, hi, unitsPerOne: unit }, wishes);
+  const fit = nearest((v) => 1 / Math.sqrt(v + epsilon), { key: `rsqrt+${epsilon}`, lo, hi, unitsPerOne: unit }, low.precision.rsqrt);
   const g = rowGate(low, q, fit, `1/sqrt(x + ${epsilon})`, 1 / Math.sqrt(lo));
   // g goes down to the bits the product leaves it.
   const left = bits - Math.log2(wire!.scale as number);

@@ -8,10 +8,13 @@
 import type { GraphNode } from '../../graph/graph.ts';
 import { type Dim, dimAttr, ProgramError } from '../../program/program.ts';
 import type { T } from '../builder.ts';
+import type { Precision } from '../precision.ts';
 import { chooseSmooth, guardWidth, type SmoothGate } from '../fit/index.ts';
 import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 
 export interface SmoothFunction {
+  /** Error and bits; filled in from the program's precision. */
+  readonly words?: Precision['smooth'];
   readonly name: string;
   readonly f: (y: number) => number;
   /** Slope taken from the input itself: 1/2 for GELU and SiLU, which leaves an even function; 0 for bounded functions. */
@@ -24,7 +27,6 @@ export interface SmoothFunction {
 const ends = [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256];
 const core = 1.25;
 const guardRatio = 1.4;
-const epsilon = 1e-3;
 /** Output words: most channels fit the narrowest. */
 const widths = [24, 26, 28, 30, 32];
 /** Channels a word width must have to be worth a gate of its own. */
@@ -56,27 +58,28 @@ interface Channel {
 function inputBits(r: Range, fn: SmoothFunction, w: number): number {
   const g = guardWidth(r.lo, r.hi, guardRatio);
   const width = 1.1 * (r.hi - r.lo + 2 * g);
-  const line = fn.slope === 0 ? 32 : 31 + 22 - w;
+  const line = fn.slope === 0 ? 32 : 31 + 2 * fn.words!.bits - w;
   return Math.min(24, line, Math.floor(32 - Math.log2(6 * width)), Math.floor(room - Math.log2(Math.max(-r.lo, r.hi) + g)));
 }
 
 function fitted(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
   const guard = fn.domain ? 0 : guardWidth(r.lo, r.hi, guardRatio);
-  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon, fractionBits, slope: fn.slope, maxWord: w, t: 11, u: 11 });
+  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon: fn.words!.epsilon, fractionBits, slope: fn.slope, maxWord: w, t: fn.words!.bits, u: fn.words!.bits });
 }
 
-/** The narrowest width whose fit needs no fewer than 11 + 11 bits. */
+/** The narrowest width whose fit needs no fewer bits than the precision asks for. */
 function narrowest(fn: SmoothFunction, r: Range): { w: number; gate: SmoothGate; bits: number } {
   for (const w of widths) {
     const bits = inputBits(r, fn, w);
     const gate = fitted(fn, r, bits, 32);
-    if (gate.word.need <= w && gate.t + gate.u === 22) return { w, gate, bits };
+    if (gate.word.need <= w && gate.t + gate.u === 2 * fn.words!.bits) return { w, gate, bits };
   }
   const bits = inputBits(r, fn, 32);
   return { w: 32, gate: fitted(fn, r, bits, 32), bits };
 }
 
-export function smooth(low: Lowering, node: GraphNode, fn: SmoothFunction): void {
+export function smooth(low: Lowering, node: GraphNode, f: SmoothFunction): void {
+  const fn = { ...f, words: low.precision.smooth };
   const x = low.value(node.inputs[0]);
   const c = x.range.channels;
   const last = x.shape.length - 1;

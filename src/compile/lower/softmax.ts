@@ -18,11 +18,6 @@ const fewestStages = 2;
 const mostStages = 6;
 /** Largest ratio that the first, crude reciprocal serves. */
 const widestSquares = 500;
-/**
- * Fit and words of the exponential. Its errors grow 2^J times on the way to the softmax, relative to a value of about 0.1: t = u = 13 leaves
- * 3e-3 r.m.s. per probability there, 12 twice that. `step` is the score's own rounding.
- */
-const exponential = { epsilon: 3e-4, t: 13, u: 13, slope: 0, step: 1e-3 };
 /** c lies this far above the largest calibrated score. */
 const headroom = 2.5;
 /** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.14: crude reciprocals let it reach 1.1. */
@@ -89,7 +84,7 @@ export class Stages {
       key: `exp(x/${cool})`,
       lo: -length,
       hi: 0,
-      ...exponential,
+      ...this.low.precision.exponential,
       fractionBits: Math.log2(scale),
     });
     return { scale, gate, phase: h.range.hi + headroom };
@@ -233,7 +228,7 @@ export function softmax(low: Lowering, node: GraphNode): void {
     key: `exp(x/${cool})`,
     lo: -length,
     hi: 0,
-    ...exponential,
+    ...low.precision.exponential,
     fractionBits: Math.log2(raw.scale as number),
   });
   const scores = b.gate('reshape', [raw], { shape: [1, dimAttr(n), dimAttr(keys)] }, { ...raw, shape: [1, n, keys], label: undefined })[0];
@@ -245,7 +240,7 @@ export function softmax(low: Lowering, node: GraphNode): void {
   for (let stage = 2; stage < head.stages; stage++) wire = soft.stage(wire, 0, rows, square);
   // The last stage, with a precise reciprocal.
   const [squared, q] = soft.squares(wire, rows, square);
-  const fits = (l: number): RowGate => lastReciprocal(sumRange(0, l));
+  const fits = (l: number): RowGate => lastReciprocal(low, sumRange(0, l));
   const g = soft.rows(
     q,
     fits,
@@ -274,7 +269,7 @@ const firstBits = (n: number, hi: number): number => Math.min(16, Math.floor((31
 export const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
 
 /** 1/x to 2e-3 where that takes no more than 128 harmonics, else as near as they come (5e-3 at 128 tokens). */
-export const lastReciprocal = (lo: number): RowGate => nearest('reciprocal', { lo, hi: 1.3, unitsPerOne: fine ** 2 }, [[2e-3, 128]]);
+export const lastReciprocal = (low: Lowering, lo: number): RowGate => nearest('reciprocal', { lo, hi: 1.3, unitsPerOne: fine ** 2 }, low.precision.reciprocal);
 
 /** Smallest calibrated Σp² at temperature 2^j over these heads. */
 export const least = (heads: readonly HeadRange[], j: number): number => Math.min(...heads.map((h) => h.squares[j]));

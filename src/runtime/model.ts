@@ -122,6 +122,27 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end): Pr
   return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, end: shelf.top };
 }
 
+/**
+ * The model at these parameters, from `cache` or made now. Memory is handed out upwards; when it is full, all places are given up and
+ * made anew.
+ */
+export function preparedFor(model: Model, cache: Map<string, Prepared>, params: Params): Prepared {
+  const key = JSON.stringify(Object.entries(params).sort());
+  let p = cache.get(key);
+  if (!p) {
+    const base = [...cache.values()].reduce((top, q) => Math.max(top, q.end), model.end);
+    try {
+      p = prepare(model, params, base);
+    } catch (e) {
+      if (cache.size === 0) throw e;
+      cache.clear();
+      p = prepare(model, params);
+    }
+    cache.set(key, p);
+  }
+  return p;
+}
+
 const varies = (attrs: unknown): boolean => {
   if (attrs === null || typeof attrs !== 'object') return false;
   if (Array.isArray(attrs)) return typeof attrs[0] === 'object' && attrs.some(varies);

@@ -5,7 +5,7 @@
 import type { Frame, Link } from '../net/link.ts';
 import type { Params } from '../program/program.ts';
 import { DealerStep } from '../runtime/dealer.ts';
-import { dealerSlots, type Model, type Prepared, prepare } from '../runtime/model.ts';
+import { dealerSlots, type Model, type Prepared, preparedFor } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey } from './keys.ts';
 import { decode, encode, frames, Open, SessionError, Step } from './messages.ts';
@@ -178,28 +178,11 @@ export class DealerHost {
     for (let next = this.queue.shift(); next; next = this.queue.shift()) {
       try {
         const keys = this.sessions.get(next.session)!.keys!;
-        return { session: next.session, step: new DealerStep(this.prepare(next.params), next.step, keys, this.options.profile), released: 0 };
+        return { session: next.session, step: new DealerStep(preparedFor(this.options.model, this.prepared, next.params), next.step, keys, this.options.profile), released: 0 };
       } catch (e) {
         this.fail(next.session, e);
       }
     }
     return undefined;
-  }
-
-  private prepare(params: Params): Prepared {
-    const key = JSON.stringify(Object.entries(params).sort());
-    let p = this.prepared.get(key);
-    if (!p) {
-      const base = [...this.prepared.values()].reduce((top, q) => Math.max(top, q.end), this.options.model.end);
-      try {
-        p = prepare(this.options.model, params, base);
-      } catch (e) {
-        if (this.prepared.size === 0) throw e;
-        this.prepared.clear();
-        p = prepare(this.options.model, params);
-      }
-      this.prepared.set(key, p);
-    }
-    return p;
   }
 }

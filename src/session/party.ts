@@ -13,7 +13,7 @@
 import { createDecipheriv, createHash } from 'node:crypto';
 import type { Frame, Link } from '../net/link.ts';
 import { dim, type Params, type Program } from '../program/program.ts';
-import { type Model, type Prepared, prepare } from '../runtime/model.ts';
+import { type Model, type Prepared, preparedFor } from '../runtime/model.ts';
 import { PartyStep, type Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey, type Setting } from './keys.ts';
 import { decode, decodeInput, encode, Failed, frames, Open, SessionError } from './messages.ts';
@@ -233,7 +233,7 @@ export class PartyHost {
     const { session, step, params, bytes } = next;
     this.guard(session.number, session.client, () => {
       if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SessionError('bad-message', 'the client sent the parties different parameters');
-      const prepared = this.prepare(params);
+      const prepared = preparedFor(this.options.model, this.prepared, params);
       const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile);
       this.placeInputs(run, bytes);
       bytes.fill(0);
@@ -242,24 +242,6 @@ export class PartyHost {
       else this.dealer!.send(frames.step, session.number, 0, encode({ step, params }));
       this.drive();
     });
-  }
-
-  private prepare(params: Params): Prepared {
-    const key = JSON.stringify(Object.entries(params).sort());
-    let p = this.prepared.get(key);
-    if (!p) {
-      // Memory is handed out upwards; when it is full, all places are given up and made anew.
-      const base = [...this.prepared.values()].reduce((top, q) => Math.max(top, q.end), this.options.model.end);
-      try {
-        p = prepare(this.options.model, params, base);
-      } catch (e) {
-        if (this.prepared.size === 0) throw e;
-        this.prepared.clear();
-        p = prepare(this.options.model, params);
-      }
-      this.prepared.set(key, p);
-    }
-    return p;
   }
 
   private placeInputs(run: PartyStep, bytes: Uint8Array): void {

@@ -18,7 +18,7 @@ import { type Kernels, stripValues } from '../src/ring/kernels/kernels.ts';
 import { Ledger, ledgered, MaskReuse } from '../src/runtime/ledger.ts';
 import { LocalCluster, type LocalOptions, random, type Transcript } from '../src/runtime/local.ts';
 import { loadModel, type WeightSource } from '../src/runtime/model.ts';
-import { encodeWords } from '../src/session/client.ts';
+import { encodeWords } from '../src/client/share.ts';
 import { argmax, calibrated, compiled, furthest, images, plainLogits, source } from './vit.ts';
 
 const kinds = ['public', 'private'] as const;

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SubrosaError } from '../client/errors.ts';
 import { ModelError } from '../graph/graph.ts';
 import { err, oneLine, quietPipes, UsageError } from './terminal.ts';
 
@@ -187,7 +188,7 @@ export function report(e: unknown): number {
   const lines = error.message.split('\n');
   process.stderr.write(`${err.red('subrosa:')} ${oneLine(lines[0], 2000)}\n`);
   for (const line of lines.slice(1)) process.stderr.write(`  ${line.trimEnd()}\n`);
-  const wrong = error instanceof UsageError || error instanceof ModelError || error.name === 'InputError';
+  const wrong = error instanceof UsageError || error instanceof ModelError || (error instanceof SubrosaError && error.code === 'bad-input');
   const hints =
     error instanceof UsageError ? error.hints : wrong || process.env.SUBROSA_DEBUG ? [] : ['SUBROSA_DEBUG=1 shows where this happened'];
   for (const hint of hints) process.stderr.write(`  ${err.dim(hint)}\n`);

@@ -8,7 +8,7 @@ import { interpret } from '../graph/interpret.ts';
 import { writeNpy } from '../import/npy.ts';
 import { bind } from '../program/bind.ts';
 import type { Params } from '../program/program.ts';
-import { encodeWords, paramsOf } from '../session/client.ts';
+import { encodeWords, paramsOf } from '../client/share.ts';
 import { type Cluster, type RunStats, startCluster } from '../session/cluster.ts';
 import { type Answer, answerLines, answerOf, asTensor, type Check, compare, outputsJson, similarities } from './answer.ts';
 import { type BuildOptions, compiledOf } from './compiled.ts';

@@ -4,61 +4,12 @@
  * P0 gets a 32-byte seed and expands it; P1 gets the rest, so the upload is one tensor, not two. The seed is fresh for every input.
  */
 import { createCipheriv, randomBytes } from 'node:crypto';
+import { type ErrorCode, SubrosaError } from '../client/errors.ts';
+import { type Manifest, manifestOf } from '../client/manifest.ts';
+import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
-import type { BoundTensor } from '../gates/gate.ts';
-import { bind } from '../program/bind.ts';
-import { dim, type Params, type Program } from '../program/program.ts';
-import { decode, encode, encodeInput, Failed, frames, Open, SessionError } from './messages.ts';
-
-export interface ClientInput {
-  readonly shape: readonly number[];
-  /** Real values. */
-  readonly data: ArrayLike<number>;
-}
-
-export interface ClientOutput {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
-
-/** An input that the program cannot take: shape, range, NaN. Nothing was sent. */
-export class InputError extends Error {
-  override name = 'InputError';
-}
-
-/** Public parameters, read off the inputs' shapes. */
-export function paramsOf(program: Program, inputs: Readonly<Record<string, ClientInput>>): Params {
-  const params: Record<string, number> = {};
-  for (const input of program.inputs) {
-    const given = inputs[input.name];
-    if (!given) throw new InputError(`input '${input.name}' is missing: the program takes ${program.inputs.map((i) => `${i.name} [${i.shape}]`).join(', ')}`);
-    input.shape.forEach((d, i) => {
-      if (typeof d === 'string' && /^[a-z_]\w*$/i.test(d)) params[d] = given.shape[i];
-    });
-    const expected = input.shape.map((d) => dim(d, params));
-    if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i])) throw new InputError(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
-    const size = expected.reduce((a, b) => a * b, 1);
-    if (given.data.length !== size) throw new InputError(`input '${input.name}': shape [${given.shape}] has ${size} values, got ${given.data.length}`);
-  }
-  for (const [name, { min, max }] of Object.entries(program.params))
-    if (params[name] < min || params[name] > max) throw new InputError(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
-  return params;
-}
-
-/** Real values as words at the input's scale. */
-export function encodeWords(program: Program, inputs: Readonly<Record<string, ClientInput>>): Uint32Array {
-  const total = program.inputs.reduce((s, i) => s + inputs[i.name].data.length, 0);
-  const words = new Uint32Array(total);
-  let at = 0;
-  for (const input of program.inputs) {
-    const { data } = inputs[input.name];
-    for (let i = 0; i < data.length; i++) {
-      if (!(Math.abs(data[i]) < input.bound)) throw new InputError(`input '${input.name}': value ${i} is ${data[i]}; the program was calibrated for values within ±${input.bound.toPrecision(4)}`);
-      words[at++] = Math.round(data[i] * input.scale);
-    }
-  }
-  return words;
-}
+import type { Program } from '../program/program.ts';
+import { decode, encode, encodeInput, Failed, frames, Open } from './messages.ts';
 
 let sessions = 0;
 
@@ -70,28 +21,28 @@ export class ClientSession {
   private waiting?: { frame: (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void; fail: (e: Error) => void };
   private over?: Error;
 
-  private constructor(private readonly links: readonly [Link, Link], private readonly program: Program, private readonly hash: string) {
+  private constructor(private readonly links: readonly [Link, Link], private readonly manifest: Manifest) {
     this.number = (randomBytes(4).readUInt32LE() ^ ++sessions) >>> 0;
     links.forEach((link, i) => {
       link.onFrame = (f) => {
         if (f.session !== this.number) return;
         if (f.type !== frames.failed) return this.waiting?.frame(i as 0 | 1, f.type, f.seq, f.payload);
         const { code, message } = decode(Failed, f.payload, link.peer);
-        this.fail(new SessionError(code as 'internal', message));
+        this.fail(new SubrosaError(code as ErrorCode, message));
       };
-      link.onClose = (error) => this.fail(error ?? new SessionError('peer-failed', `${link.peer} closed the connection`));
+      link.onClose = (error) => this.fail(error ?? new SubrosaError('peer-failed', `${link.peer} closed the connection`));
     });
   }
 
   /** Both parties must answer with the same program and session before anything is sent. */
   static async open(links: readonly [Link, Link], program: Program, hash: string): Promise<ClientSession> {
-    const s = new ClientSession(links, program, hash);
+    const s = new ClientSession(links, manifestOf(program, hash));
     await s.exchange((done) => {
       const answered = [false, false];
       return (party, type, _seq, payload) => {
         if (type !== frames.ready) return;
         const { id, hash: theirs } = decode(Open, payload, `p${party}`);
-        if (id !== s.id || theirs !== hash) throw new SessionError('mismatch', `p${party} answered for another session or program`);
+        if (id !== s.id || theirs !== hash) throw new SubrosaError('mismatch', `p${party} answered for another session or program`);
         answered[party] = true;
         if (answered[0] && answered[1]) done(undefined);
       };
@@ -101,25 +52,24 @@ export class ClientSession {
     return s;
   }
 
-  /** Throws InputError before anything is sent, SessionError or LinkError when the run failed. */
-  async run(inputs: Readonly<Record<string, ClientInput>>): Promise<Record<string, ClientOutput>> {
-    const { program } = this;
-    const params = paramsOf(program, inputs);
-    const words = encodeWords(program, inputs);
+  /** Throws SubrosaError 'bad-input' before anything is sent, SubrosaError or LinkError when the run failed. */
+  async run(inputs: ClientInputs): Promise<Record<string, ClientOutput>> {
+    const { manifest } = this;
+    const params = paramsOf(manifest, inputs);
+    const words = encodeWords(manifest, inputs);
     const seed = randomBytes(32);
     const mask = createCipheriv('chacha20', seed, new Uint8Array(16)).update(new Uint8Array(4 * words.length));
     const other = new Uint32Array(mask.buffer.slice(mask.byteOffset, mask.byteOffset + mask.length));
     for (let i = 0; i < words.length; i++) words[i] -= other[i];
-    const { tensors } = bind(program, params);
-    const sizes = program.outputs.map((o) => tensors[o.tensor].size);
+    const { sizes } = outputsAt(manifest, params);
     const step = this.step++;
-    const shares: Uint32Array[][] = program.outputs.map(() => []);
+    const shares: [Uint32Array, Uint32Array][] = sizes.map(() => [] as never);
     await this.exchange((done) => {
-      let left = 2 * program.outputs.length;
+      let left = 2 * sizes.length;
       return (party, type, seq, payload) => {
         if (type !== frames.output) return;
         const size = sizes[seq];
-        if (size === undefined || shares[seq][party] || payload.length !== 4 * size) throw new SessionError('bad-message', `p${party} sent an output of ${payload.length} bytes that is not due`);
+        if (size === undefined || shares[seq][party] || payload.length !== 4 * size) throw new SubrosaError('bad-message', `p${party} sent an output of ${payload.length} bytes that is not due`);
         shares[seq][party] = new Uint32Array(payload.slice().buffer);
         if (--left === 0) done(undefined);
       };
@@ -127,27 +77,18 @@ export class ClientSession {
       this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
       this.links[1].send(frames.input, this.number, step, encodeInput(step, params, new Uint8Array(words.buffer)));
     });
-    return Object.fromEntries(program.outputs.map((o, i) => [o.name, this.reconstruct(tensors[o.tensor], shares[i])]));
+    return reconstruct(manifest, params, shares);
   }
 
   close(): void {
     if (this.over) return;
     for (const l of this.links) l.send(frames.end, this.number, 0, new Uint8Array(0));
-    this.over ??= new SessionError('ended', 'the session was closed');
-  }
-
-  private reconstruct({ bits, scale, shape }: BoundTensor, [a, b]: Uint32Array[]): ClientOutput {
-    const half = 2 ** (bits - 1);
-    const data = Float64Array.from(a, (w, i) => {
-      const v = (w + b[i]) % (2 * half);
-      return (v >= half ? v - 2 * half : v) / (typeof scale === 'number' ? scale : scale[i % scale.length]);
-    });
-    return { shape, data };
+    this.over ??= new SubrosaError('ended', 'the session was closed');
   }
 
   private exchange<T>(handler: (done: (v: T) => void) => (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void, send: () => void): Promise<T> {
     if (this.over) return Promise.reject(this.over);
-    if (this.waiting) return Promise.reject(new SessionError('bad-message', 'a session runs one input at a time'));
+    if (this.waiting) return Promise.reject(new SubrosaError('bad-message', 'a session runs one input at a time'));
     return new Promise<T>((resolve, reject) => {
       const finish = (): void => {
         this.waiting = undefined;

@@ -9,8 +9,9 @@ import { type Identity, makeIdentity } from '../net/keys.ts';
 import type { Link } from '../net/link.ts';
 import { dial } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
-import { ClientSession, type ClientInput, type ClientOutput, InputError } from './client.ts';
-import { SessionError } from './messages.ts';
+import type { ClientInputs, ClientOutput } from '../client/share.ts';
+import { ClientSession } from './client.ts';
+import { SubrosaError } from '../client/errors.ts';
 import type { FromRole, RoleStats, ToRole } from './role.ts';
 
 export interface RunStats {
@@ -35,8 +36,8 @@ export interface Cluster {
   readonly setupSeconds: number;
   /** The roles' process ids, for tests. */
   readonly pids: Readonly<Record<Role, number>>;
-  /** Throws InputError when the program does not take the inputs. Any other error ends the cluster: no process is left. */
-  run(inputs: Readonly<Record<string, ClientInput>>): Promise<ClusterRun>;
+  /** Throws SubrosaError 'bad-input' when the program does not take the inputs. Any other error ends the cluster: no process is left. */
+  run(inputs: ClientInputs): Promise<ClusterRun>;
   peakRss(): Promise<Record<Role, number>>;
   close(): Promise<void>;
 }
@@ -64,19 +65,19 @@ class RoleProcess {
       onFailure(e);
     };
     child.on('message', (m: FromRole) => {
-      if (m.kind === 'failed') return fail(new SessionError('internal', `${role}: ${m.message}`));
+      if (m.kind === 'failed') return fail(new SubrosaError('internal', `${role}: ${m.message}`));
       const i = this.waiting.findIndex((w) => w.kind === m.kind);
       if (i >= 0) this.waiting.splice(i, 1)[0].resolve(m);
     });
-    child.on('exit', (code, signal) => fail(new SessionError('peer-failed', `${role}'s process ended (${signal ?? `exit code ${code}`})`)));
-    child.on('error', (e) => fail(new SessionError('internal', `${role}'s process could not be started: ${e.message}`)));
+    child.on('exit', (code, signal) => fail(new SubrosaError('peer-failed', `${role}'s process ended (${signal ?? `exit code ${code}`})`)));
+    child.on('error', (e) => fail(new SubrosaError('internal', `${role}'s process could not be started: ${e.message}`)));
   }
 
-  /** Throws SessionError when the role is gone, or has not answered within `limit` milliseconds. */
+  /** Throws SubrosaError when the role is gone, or has not answered within `limit` milliseconds. */
   ask<K extends FromRole['kind']>(message: ToRole, kind: K, limit: number): Promise<Extract<FromRole, { kind: K }>> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new SessionError('peer-failed', `${this.role}'s process has not answered for ${limit / 1000} s`)), limit);
+      const late = setTimeout(() => reject(new SubrosaError('peer-failed', `${this.role}'s process has not answered for ${limit / 1000} s`)), limit);
       this.waiting.push({
         kind,
         resolve: (m) => {
@@ -98,7 +99,7 @@ const loading = 120_000;
 
 const sharedOut = (): number => Math.max(1, Math.min(8, Math.floor(availableParallelism() / roles.length)));
 
-/** Throws SessionError, LinkError or what reading the folder throws; no process is left behind. */
+/** Throws SubrosaError, LinkError or what reading the folder throws; no process is left behind. */
 export async function startCluster(dir: string, options: ClusterOptions = {}): Promise<Cluster> {
   const from = performance.now();
   const { program, hash } = readCompiled(dir);
@@ -149,7 +150,7 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     const stats = async (): Promise<Record<Role, RoleStats>> =>
       Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats]))) as Record<Role, RoleStats>;
     let before = await stats();
-    const step = async (inputs: Readonly<Record<string, ClientInput>>, at: number) => {
+    const step = async (inputs: ClientInputs, at: number) => {
       const outputs = await session.run(inputs);
       return { outputs, seconds: (performance.now() - at) / 1000, after: await stats() };
     };
@@ -165,7 +166,7 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
         const sent = clientBytes();
         const at = performance.now();
         const { outputs, seconds, after } = await step(inputs, at).catch(async (e: Error) => {
-          if (e instanceof InputError) throw e;
+          if (e instanceof SubrosaError && e.code === 'bad-input') throw e;
           // The session is lost, and with it the cluster's use: nothing is left behind.
           failed ??= e;
           await stop();

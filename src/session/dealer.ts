@@ -2,13 +2,14 @@
  * The dealer at work: seeds for a session when both parties asked for it, then a stream of corrections to party 1 for each step, ahead of
  * the run by a bounded window. It receives public parameters and counts, never data.
  */
+import { SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
 import type { Params } from '../program/program.ts';
 import { DealerStep } from '../runtime/dealer.ts';
 import { dealerSlots, type Model, type Prepared, preparedFor } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey } from './keys.ts';
-import { decode, encode, frames, Open, SessionError, Step } from './messages.ts';
+import { decode, encode, frames, Open, Step } from './messages.ts';
 
 export interface DealerOptions {
   readonly model: Model;
@@ -76,17 +77,17 @@ export class DealerHost {
     const session = this.sessions.get(f.session);
     if (!session) return;
     if (f.type === frames.end || f.type === frames.failed) return this.end(f.session);
-    if (party !== 1) throw new SessionError('bad-message', `p0 sent a frame of type ${f.type}`);
+    if (party !== 1) throw new SubrosaError('bad-message', `p0 sent a frame of type ${f.type}`);
     if (f.type === frames.credit) {
       const s = this.stream;
       if (s?.session === f.session) {
-        if (f.seq < s.released || f.seq > s.step.prepared.binding.blocks.length) throw new SessionError('bad-message', `p1 let go ${f.seq} blocks after ${s.released}`);
+        if (f.seq < s.released || f.seq > s.step.prepared.binding.blocks.length) throw new SubrosaError('bad-message', `p1 let go ${f.seq} blocks after ${s.released}`);
         s.released = f.seq;
       }
       this.later();
     } else if (f.type === frames.step) {
       const { step, params } = decode(Step, f.payload, 'p1');
-      if (!session.keys || step <= session.lastStep) throw new SessionError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
+      if (!session.keys || step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
       session.lastStep = step;
       this.queue.push({ session: f.session, step, params });
       this.later();
@@ -95,9 +96,9 @@ export class DealerHost {
 
   private open(party: 0 | 1, f: Frame): void {
     const open = decode(Open, f.payload, `p${party}`);
-    if (open.hash !== this.options.hash) throw new SessionError('unknown-model', `does not have program ${open.hash.slice(0, 16)}…`);
+    if (open.hash !== this.options.hash) throw new SubrosaError('unknown-model', `does not have program ${open.hash.slice(0, 16)}…`);
     const session = this.sessions.get(f.session) ?? { asked: [false, false], open, lastStep: -1 };
-    if (session.asked[party] || session.open.id !== open.id) throw new SessionError('mismatch', 'the parties asked for different sessions under one number');
+    if (session.asked[party] || session.open.id !== open.id) throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
     this.sessions.set(f.session, session);
     session.asked[party] = true;
     if (!session.asked[1 - party]) return;
@@ -112,7 +113,7 @@ export class DealerHost {
 
   /** Ends a session with a word to both parties. */
   private fail(number: number, e: unknown): void {
-    const code = e instanceof SessionError ? e.code : 'internal';
+    const code = e instanceof SubrosaError ? e.code : 'internal';
     for (const l of this.links) l?.send(frames.failed, number, 0, encode({ code, message: `dealer: ${(e as Error).message}`.slice(0, 900) }));
     this.end(number);
   }

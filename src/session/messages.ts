@@ -19,6 +19,7 @@
  *   anyone           end                           ends the session
  */
 import { z } from 'zod';
+import { SubrosaError } from '../client/errors.ts';
 import { inputHead } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
 
@@ -30,18 +31,6 @@ export type Open = z.infer<typeof Open>;
 export const Step = z.object({ step: z.int().min(0).max(2 ** 32 - 2), params: z.record(z.string().max(32), z.int().min(0).max(2 ** 31)) });
 export const Failed = z.object({ code: z.string().max(64), message: z.string().max(1000) });
 
-/** Codes are stable; texts may change. Nothing in a message depends on an input or a share. */
-export type SessionCode = 'unknown-model' | 'bad-message' | 'step-order' | 'peer-failed' | 'too-large' | 'internal' | 'mismatch' | 'ended';
-
-export class SessionError extends Error {
-  override name = 'SessionError';
-  readonly code: SessionCode;
-  constructor(code: SessionCode, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
-
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 export const encode = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
@@ -50,7 +39,7 @@ export function decode<T>(schema: z.ZodType<T>, payload: Uint8Array, from: strin
   try {
     return schema.parse(JSON.parse(decoder.decode(payload)));
   } catch {
-    throw new SessionError('bad-message', `${from} sent a message that does not say what it should`);
+    throw new SubrosaError('bad-message', `${from} sent a message that does not say what it should`);
   }
 }
 
@@ -65,7 +54,7 @@ export function encodeInput(step: number, params: Params, bytes: Uint8Array): Ui
 
 export function decodeInput(payload: Uint8Array, from: string): { step: number; params: Params; bytes: Uint8Array } {
   const length = payload.length >= 4 ? new DataView(payload.buffer, payload.byteOffset).getUint32(0, true) : Infinity;
-  if (4 + length > payload.length) throw new SessionError('bad-message', `${from} sent a truncated input`);
+  if (4 + length > payload.length) throw new SubrosaError('bad-message', `${from} sent a truncated input`);
   const { step, params } = decode(Step, payload.subarray(4, 4 + length), from);
   return { step, params, bytes: payload.subarray(inputHead(params)) };
 }

@@ -11,12 +11,13 @@
  * opening a session; an early zero seed for as many sessions as P0 has announced, `mostZeros` at most.
  */
 import { createDecipheriv, createHash } from 'node:crypto';
+import { SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
 import { dim, type Params, type Program } from '../program/program.ts';
 import { type Model, type Prepared, preparedFor } from '../runtime/model.ts';
 import { PartyStep, type Profile } from '../runtime/party.ts';
 import { newSeed, sessionKey, type Setting } from './keys.ts';
-import { decode, decodeInput, encode, Failed, frames, Open, SessionError } from './messages.ts';
+import { decode, decodeInput, encode, Failed, frames, Open } from './messages.ts';
 
 export interface PartyOptions {
   readonly index: 0 | 1;
@@ -113,13 +114,13 @@ export class PartyHost {
       if (session?.client === link) this.end(session, this.peer, this.dealer);
       return;
     }
-    if (!session || session.client !== link) throw new SessionError('ended', 'no such session: open a new one');
-    if (f.type !== frames.input || !session.ready) throw new SessionError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
+    if (!session || session.client !== link) throw new SubrosaError('ended', 'no such session: open a new one');
+    if (f.type !== frames.input || !session.ready) throw new SubrosaError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
     const { step, params, bytes } = decodeInput(f.payload, 'the client');
-    if (step <= session.lastStep) throw new SessionError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
-    if (this.running?.session === session || this.queue.some((w) => w.session === session)) throw new SessionError('bad-message', 'a session runs one input at a time');
+    if (step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
+    if (this.running?.session === session || this.queue.some((w) => w.session === session)) throw new SubrosaError('bad-message', 'a session runs one input at a time');
     const total = this.options.index === 0 ? 32 : inputBytes(this.options.model.program, params);
-    if (bytes.length !== total) throw new SessionError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
+    if (bytes.length !== total) throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
     session.lastStep = step;
     const digest = createHash('sha256').update(JSON.stringify([step, Object.entries(params).sort()])).digest();
     this.queue.push({ session, step, params, bytes: bytes.slice(), digest, go: false });
@@ -129,10 +130,10 @@ export class PartyHost {
 
   private open(link: Link, f: Frame, known: Session | undefined): void {
     const open = decode(Open, f.payload, 'the client');
-    if (open.hash !== this.options.hash) throw new SessionError('unknown-model', `this party does not have program ${open.hash.slice(0, 16)}…: deploy it, or ask for ${this.options.hash.slice(0, 16)}…`);
-    if (known) throw new SessionError('bad-message', 'the session exists already');
-    if ([...this.sessions.values()].filter((s) => s.client === link).length >= mostSessions) throw new SessionError('too-large', `a client may have ${mostSessions} sessions open: end some`);
-    if (!this.peer || !this.dealer) throw new SessionError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
+    if (open.hash !== this.options.hash) throw new SubrosaError('unknown-model', `this party does not have program ${open.hash.slice(0, 16)}…: deploy it, or ask for ${this.options.hash.slice(0, 16)}…`);
+    if (known) throw new SubrosaError('bad-message', 'the session exists already');
+    if ([...this.sessions.values()].filter((s) => s.client === link).length >= mostSessions) throw new SubrosaError('too-large', `a client may have ${mostSessions} sessions open: end some`);
+    if (!this.peer || !this.dealer) throw new SubrosaError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
     const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
     const session: Session = { number: f.session, setting, client: link, ready: false, lastStep: -1 };
     this.sessions.set(f.session, session);
@@ -150,13 +151,13 @@ export class PartyHost {
     if (!session) return;
     const r = this.running;
     if (f.type === frames.seed) {
-      if (session.seed || f.payload.length !== 32) throw new SessionError('bad-message', 'the dealer sent a second seed, or one of another size');
+      if (session.seed || f.payload.length !== 32) throw new SubrosaError('bad-message', 'the dealer sent a second seed, or one of another size');
       session.seed = sessionKey(f.payload, this.options.index === 0 ? 'mask 0' : 'mask 1', session.setting);
       f.payload.fill(0);
       this.answer(session);
     } else if (f.type === frames.block && r?.session === session) {
       const place = this.placeOf(r, f.seq);
-      if (place?.length !== f.payload.length) throw new SessionError('bad-message', `the dealer sent block ${f.seq} of ${f.payload.length} bytes out of turn`);
+      if (place?.length !== f.payload.length) throw new SubrosaError('bad-message', `the dealer sent block ${f.seq} of ${f.payload.length} bytes out of turn`);
       if (f.payload.buffer !== place.buffer || f.payload.byteOffset !== place.byteOffset) place.set(f.payload);
       r.blocks++;
       this.options.onReceived?.('dealer', place);
@@ -177,7 +178,7 @@ export class PartyHost {
   private fromPeer(f: Frame): void {
     const session = this.sessions.get(f.session);
     if (f.type === frames.zero && this.options.index === 1) {
-      if (session?.zero || f.payload.length !== 32) throw new SessionError('bad-message', 'p0 sent a second zero seed, or one of another size');
+      if (session?.zero || f.payload.length !== 32) throw new SubrosaError('bad-message', 'p0 sent a second zero seed, or one of another size');
       this.earlyZeros.set(f.session, f.payload.slice());
       if (this.earlyZeros.size > mostZeros) this.earlyZeros.delete(this.earlyZeros.keys().next().value as number);
       if (session) this.takeZero(session);
@@ -191,20 +192,20 @@ export class PartyHost {
       this.start();
     } else if (f.type === frames.go && this.options.index === 1) {
       const input = this.queue.find((w) => w.session === session && w.step === f.seq && !w.go);
-      if (!input) throw new SessionError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
+      if (!input) throw new SubrosaError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
       input.go = true;
       this.queue = [...this.queue.filter((w) => w !== input && w.go), input, ...this.queue.filter((w) => !w.go)];
       this.start();
     } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the other party').message, this.dealer);
     else if (f.type === frames.end) this.fail(session, 'the session was ended at the other party', this.dealer);
-    else throw new SessionError('bad-message', `the other party sent a frame of type ${f.type}`);
+    else throw new SubrosaError('bad-message', `the other party sent a frame of type ${f.type}`);
   }
 
   private opened(session: Session, f: Frame): void {
     this.options.onReceived?.('peer', f.payload);
     if (this.expects(f.session, f.seq)) return this.complete(f.payload);
     const next = this.running?.session === session ? this.running.step.round === f.seq && this.running.starved : this.queue.some((w) => w.session === session && w.go) && f.seq === 0;
-    if (this.options.index === 0 || !next || this.early.some((e) => e.session === f.session)) throw new SessionError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
+    if (this.options.index === 0 || !next || this.early.some((e) => e.session === f.session)) throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
     this.early.push({ session: f.session, seq: f.seq, payload: f.payload.slice() });
   }
 
@@ -232,7 +233,7 @@ export class PartyHost {
     const [next] = this.queue.splice(at, 1);
     const { session, step, params, bytes } = next;
     this.guard(session.number, session.client, () => {
-      if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SessionError('bad-message', 'the client sent the parties different parameters');
+      if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
       const prepared = preparedFor(this.options.model, this.prepared, params);
       const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile);
       this.placeInputs(run, bytes);
@@ -354,7 +355,7 @@ export class PartyHost {
     try {
       run();
     } catch (e) {
-      const code = e instanceof SessionError ? e.code : 'internal';
+      const code = e instanceof SubrosaError ? e.code : 'internal';
       const message = e instanceof Error ? e.message : 'failed';
       const failure = encode({ code, message: message.slice(0, 900) });
       const session = this.sessions.get(number);
@@ -367,9 +368,9 @@ export class PartyHost {
   }
 }
 
-/** Bytes of all inputs at these parameters. Throws SessionError when the program does not take them. */
+/** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
 function inputBytes(program: Program, params: Params): number {
   for (const [name, { min, max }] of Object.entries(program.params))
-    if (!(params[name] >= min && params[name] <= max)) throw new SessionError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
+    if (!(params[name] >= min && params[name] <= max)) throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
 }

@@ -11,7 +11,8 @@ import { check } from '../program/check.ts';
 import { cost } from '../program/cost.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
 import { loadModel, type WeightSource } from '../runtime/model.ts';
-import { ClientSession, InputError, paramsOf } from './client.ts';
+import { paramsOf } from '../client/share.ts';
+import { ClientSession } from './client.ts';
 import { DealerHost } from './dealer.ts';
 import { encode, encodeInput, frames } from './messages.ts';
 import { PartyHost } from './party.ts';
@@ -39,7 +40,7 @@ const program: Program = {
     { id: 1, gate: 'square', layer: 'a', in: [1], out: [2], attrs: null },
     { id: 2, gate: 'extend', layer: 'a', in: [2], out: [3], attrs: { s: 10, bits: 22 } },
     { id: 3, gate: 'add', layer: 'b', in: [3, 0], out: [4], attrs: null },
-    { id: 4, gate: 'reveal', layer: 'b', in: [4], out: [5], attrs: { s: 0, bits: 20 } },
+    { id: 4, gate: 'reveal', layer: 'b', in: [4], out: [5], attrs: { s: 0, bits: 20, shape: [{ dim: 'n' }, 4] } },
   ],
 };
 const hash = 'ab'.repeat(32);
@@ -164,7 +165,7 @@ describe('before anything is sent', () => {
   test.each(bad)('an input is refused: %s', async (_, inputs) => {
     const s = await net.session();
     net.seen.length = 0;
-    await expect(s.run(inputs)).rejects.toBeInstanceOf(InputError);
+    await expect(s.run(inputs)).rejects.toMatchObject({ code: 'bad-input' });
     await settle();
     expect(net.seen).toEqual([]);
     await ask(s);
@@ -350,7 +351,7 @@ describe('a peer that', () => {
     run.catch(() => {});
     await settle();
     act(net, number);
-    await expect(run).rejects.toMatchObject({ name: 'SessionError' });
+    await expect(run).rejects.toMatchObject({ name: 'SubrosaError' });
     net.lost = () => false;
     await ask(b);
     await ask(await net.session());
@@ -380,7 +381,7 @@ describe('a peer that', () => {
     link(net).close();
     await expect(run).rejects.toThrow(message);
     await settle();
-    await expect(b.run(x(1))).rejects.toMatchObject({ name: 'SessionError' });
+    await expect(b.run(x(1))).rejects.toMatchObject({ name: 'SubrosaError' });
     for (const p of net.parties) expect((p as unknown as { sessions: Map<number, unknown> }).sessions.size).toBe(0);
   });
 });

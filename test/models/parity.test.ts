@@ -14,7 +14,7 @@ import { fastProducts } from '../../src/graph/fast.ts';
 import { pull } from '../../src/import/pull/index.ts';
 import { LocalCluster } from '../../src/runtime/local.ts';
 import { loadModel } from '../../src/runtime/model.ts';
-import { encodeWords } from '../../src/session/client.ts';
+import { encodeWords } from '../../src/client/share.ts';
 import { startCluster } from '../../src/session/cluster.ts';
 import { argmax, furthest, images, plainLogits } from '../vit.ts';
 

@@ -1,0 +1,88 @@
+/**
+ * Sharing an input, adding up an answer.
+ *
+ * P0 gets a 32-byte seed and expands it by ChaCha20 (RFC 8439's block, counter and nonce zero); P1 gets words − keystream, modulo 2^32.
+ * Either alone is uniform, so the upload is one tensor, not two. The seed is fresh for every input.
+ */
+import { dim, type Params, resolve } from '../program/program.ts';
+import { SubrosaError } from './errors.ts';
+import type { Manifest } from './manifest.ts';
+
+export interface ClientInput {
+  readonly shape: readonly number[];
+  /** Real values. */
+  readonly data: ArrayLike<number>;
+}
+export type ClientInputs = Readonly<Record<string, ClientInput>>;
+
+export interface ClientOutput {
+  readonly shape: readonly number[];
+  readonly data: Float64Array;
+}
+
+type Takes = Pick<Manifest, 'params' | 'inputs'>;
+type Gives = Pick<Manifest, 'outputs'>;
+
+const refuse = (message: string): never => {
+  throw new SubrosaError('bad-input', message);
+};
+
+/** Public parameters, read off the inputs' shapes. Throws SubrosaError 'bad-input'. */
+export function paramsOf(m: Takes, inputs: ClientInputs): Params {
+  const params: Record<string, number> = {};
+  for (const input of m.inputs) {
+    const given = inputs[input.name] ?? refuse(`input '${input.name}' is missing: the program takes ${m.inputs.map((i) => `${i.name} [${i.shape}]`).join(', ')}`);
+    input.shape.forEach((d, i) => {
+      if (typeof d === 'string' && /^[a-z_]\w*$/i.test(d)) params[d] = given.shape[i];
+    });
+    const expected = input.shape.map((d) => dim(d, params));
+    if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i])) refuse(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
+    const size = expected.reduce((a, b) => a * b, 1);
+    if (given.data.length !== size) refuse(`input '${input.name}': shape [${given.shape}] has ${size} values, got ${given.data.length}`);
+  }
+  for (const [name, { min, max }] of Object.entries(m.params))
+    if (!(params[name] >= min && params[name] <= max)) refuse(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
+  return params;
+}
+
+/** Real values as words at the inputs' scales, input after input. Throws SubrosaError 'bad-input' for a value out of range or NaN. */
+export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
+  const words = new Uint32Array(m.inputs.reduce((s, i) => s + inputs[i.name].data.length, 0));
+  let at = 0;
+  for (const { name, scale, bound } of m.inputs) {
+    const { data } = inputs[name];
+    for (let i = 0; i < data.length; i++) {
+      if (!(Math.abs(data[i]) < bound)) refuse(`input '${name}': value ${i} is ${data[i]}; the program was calibrated for values within ±${bound.toPrecision(4)}`);
+      words[at++] = Math.round(data[i] * scale);
+    }
+  }
+  return words;
+}
+
+export interface Outputs {
+  readonly shapes: readonly (readonly number[])[];
+  readonly sizes: readonly number[];
+}
+
+/** Shapes of the outputs at these parameters, and their sizes in words. */
+export function outputsAt(m: Gives, params: Params): Outputs {
+  const shapes = m.outputs.map((o) => o.shape.map((d) => dim(d, params)));
+  return { shapes, sizes: shapes.map((s) => s.reduce((a, b) => a * b, 1)) };
+}
+
+/** `shares[i]`: both parties' words of output i. */
+export function reconstruct(m: Gives, params: Params, shares: readonly (readonly [Uint32Array, Uint32Array])[]): Record<string, ClientOutput> {
+  const { shapes } = outputsAt(m, params);
+  return Object.fromEntries(
+    m.outputs.map((o, i) => {
+      const { bits, scale } = resolve({ bits: o.bits, scale: o.scale }, params);
+      const [a, b] = shares[i];
+      const half = 2 ** (bits - 1);
+      const data = Float64Array.from(a, (w, j) => {
+        const v = (w + b[j]) % (2 * half);
+        return (v >= half ? v - 2 * half : v) / (typeof scale === 'number' ? scale : scale[j % scale.length]);
+      });
+      return [o.name, { shape: shapes[i], data }];
+    }),
+  );
+}

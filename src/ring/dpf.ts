@@ -1,0 +1,125 @@
+/**
+ * Distributed point functions: two short keys whose expansions are shares of a one-hot vector. A client that wants row α of a table of V
+ * rows sends each party a key of about 16·log₂(V/4) bytes in place of V words.
+ *
+ * Boyle, Gilboa, Ishai: Function Secret Sharing, Improvements and Extensions (CCS 2016), figure 1, for the group Z_2^32, with early
+ * termination (section 3.2.3 there): a leaf's 128-bit seed is read as the shares of four neighbouring places, so the tree has ⌈log₂ V⌉ − 2 levels.
+ * The length-doubling PRG is one ChaCha12 block keyed by the seed, written twice.
+ *
+ * Each key alone is pseudorandom and says nothing of α: the root seeds are independent and uniform, and every correction word is masked
+ * by a pseudorandom string of the lost branch that one party cannot compute.
+ *
+ * No Node imports: clients make keys, parties expand them.
+ */
+import { chachaBlock } from './kernels/plain/chacha.ts';
+
+/** Places of one leaf: 128 bits of seed over 32 bits a word. */
+const leafWords = 4;
+const levelsOf = (domain: number): number => Math.max(0, Math.ceil(Math.log2(domain / leafWords)));
+
+/** Bytes of a key: root seed, one corrected seed a level, two bits a level, the last correction. */
+export const dpfKeyBytes = (domain: number): number => 16 + 16 * levelsOf(domain) + Math.ceil((2 * levelsOf(domain)) / 8) + 16;
+
+const key = new Uint32Array(8);
+const block = new Uint32Array(16);
+/** G(seed): `block` holds the left seed, the right seed, and in its ninth word's low bits t_L and t_R. */
+function expand(seeds: Uint32Array, at: number): void {
+  for (let i = 0; i < 4; i++) key[i] = key[i + 4] = seeds[at + i];
+  chachaBlock(block, 0, 1, key, 0, 0x66_70_64, 0, 0, 12);
+}
+
+function checkDomain(domain: number): void {
+  if (!(Number.isInteger(domain) && domain >= 1 && domain <= 2 ** 24)) throw new RangeError(`a domain of 1 to 2^24 places is expected, got ${domain}`);
+}
+
+/**
+ * Keys of the point function that is `value` (a word) at `alpha` and 0 at the domain's other places. `random` fills 32 bytes from the
+ * system's CSPRNG. Throws RangeError when alpha is no place of the domain.
+ */
+export function makeDpf(alpha: number, domain: number, value: number, random: (bytes: Uint8Array) => void): [Uint8Array, Uint8Array] {
+  checkDomain(domain);
+  if (!(Number.isInteger(alpha) && alpha >= 0 && alpha < domain)) throw new RangeError(`place ${alpha} of a domain of ${domain}`);
+  const levels = levelsOf(domain);
+  const leaf = Math.floor(alpha / leafWords);
+  const roots = new Uint8Array(32);
+  random(roots);
+  const s = [wordsOf(roots.subarray(0, 16)), wordsOf(roots.subarray(16))];
+  const t = [0, 1];
+  const seeds = new Uint32Array(4 * levels);
+  const bits = new Uint8Array(Math.ceil((2 * levels) / 8));
+  for (let level = 0; level < levels; level++) {
+    const right = (leaf >> (levels - 1 - level)) & 1;
+    const both = s.map((seed) => {
+      expand(seed, 0);
+      return block.slice(0, 9);
+    });
+    const lost = right ? 0 : 4;
+    const kept = 4 - lost;
+    for (let i = 0; i < 4; i++) seeds[4 * level + i] = both[0][lost + i] ^ both[1][lost + i];
+    const tOf = (side: number): number => ((both[0][8] ^ both[1][8]) >>> side) & 1;
+    const tLeft = tOf(0) ^ right ^ 1;
+    const tRight = tOf(1) ^ right;
+    bits[level >> 2] |= (tLeft | (tRight << 1)) << (2 * (level & 3));
+    for (const b of [0, 1]) {
+      const on = t[b];
+      for (let i = 0; i < 4; i++) s[b][i] = both[b][kept + i] ^ (on ? seeds[4 * level + i] : 0);
+      t[b] = ((both[b][8] >>> right) & 1) ^ (on & (right ? tRight : tLeft));
+    }
+  }
+  const last = new Uint32Array(leafWords);
+  for (let j = 0; j < leafWords; j++) {
+    const wanted = j === alpha % leafWords ? value : 0;
+    last[j] = t[1] ? s[0][j] - s[1][j] - wanted : wanted - s[0][j] + s[1][j];
+  }
+  const shared = [...bytesOf(seeds), ...bits, ...bytesOf(last)];
+  return [Uint8Array.from([...roots.subarray(0, 16), ...shared]), Uint8Array.from([...roots.subarray(16), ...shared])];
+}
+
+/** The party's share of the vector: `domain` words, whose sum over both parties is `value` at alpha and 0 elsewhere. Throws RangeError for a key of another length. */
+export function expandDpf(bytes: Uint8Array, party: 0 | 1, domain: number, out = new Uint32Array(domain)): Uint32Array {
+  checkDomain(domain);
+  if (bytes.length !== dpfKeyBytes(domain)) throw new RangeError(`a key of ${dpfKeyBytes(domain)} bytes is expected for ${domain} places, got ${bytes.length}`);
+  const levels = levelsOf(domain);
+  const corrections = wordsOf(bytes.subarray(16, 16 + 16 * levels));
+  const bits = bytes.subarray(16 + 16 * levels, bytes.length - 16);
+  const last = wordsOf(bytes.subarray(bytes.length - 16));
+  let seeds = wordsOf(bytes.subarray(0, 16));
+  let t = Uint8Array.of(party);
+  for (let level = 0; level < levels; level++) {
+    // Subtrees beyond the domain are never needed.
+    const parents = Math.min(t.length, Math.ceil(domain / (leafWords << (levels - level))));
+    const below = new Uint32Array(8 * parents);
+    const tBelow = new Uint8Array(2 * parents);
+    const tSides = [(bits[level >> 2] >> (2 * (level & 3))) & 1, (bits[level >> 2] >> (2 * (level & 3) + 1)) & 1];
+    for (let node = 0; node < parents; node++) {
+      expand(seeds, 4 * node);
+      // By arithmetic, not by branches: the time shall not tell t.
+      const on = -t[node];
+      for (let i = 0; i < 8; i++) below[8 * node + i] = block[i] ^ (corrections[4 * level + (i & 3)] & on);
+      tBelow[2 * node] = (block[8] & 1) ^ (tSides[0] & on);
+      tBelow[2 * node + 1] = ((block[8] >>> 1) & 1) ^ (tSides[1] & on);
+    }
+    seeds = below;
+    t = tBelow;
+  }
+  for (let x = 0; x < domain; x++) {
+    const leaf = Math.floor(x / leafWords);
+    const v = seeds[x] + (last[x % leafWords] & -t[leaf]);
+    out[x] = party === 0 ? v : -v;
+  }
+  return out;
+}
+
+function wordsOf(bytes: Uint8Array): Uint32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Uint32Array.from({ length: bytes.length / 4 }, (_, i) => view.getUint32(4 * i, true));
+}
+
+function bytesOf(words: Uint32Array): Uint8Array {
+  const out = new Uint8Array(4 * words.length);
+  const view = new DataView(out.buffer);
+  words.forEach((w, i) => {
+    view.setUint32(4 * i, w, true);
+  });
+  return out;
+}

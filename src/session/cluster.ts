@@ -1,5 +1,5 @@
 /**
- * A whole cluster on this machine: two parties and a dealer as processes of their own, mutual TLS on loopback, this process the client.
+ * A whole cluster on this machine: two parties and a dealer as processes of their own, mutual TLS, on loopback unless told, this process the client.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
@@ -49,10 +49,12 @@ export interface ClusterOptions {
   readonly keepReceived?: boolean;
   readonly profile?: boolean;
   readonly onProgress?: (text: string) => void;
+  /** Where a role runs: the address it listens at, and a command before Node's own, such as one that enters a network namespace. */
+  readonly place?: (role: Role) => { readonly host: string; readonly command?: readonly string[] };
 }
 
 const roles: readonly Role[] = ['p0', 'p1', 'dealer'];
-const host = '127.0.0.1';
+const loopback = (): { host: string; command?: readonly string[] } => ({ host: '127.0.0.1' });
 
 class RoleProcess {
   private readonly waiting: { kind: FromRole['kind']; resolve: (m: FromRole) => void; reject: (e: Error) => void }[] = [];
@@ -111,8 +113,10 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
   const entry = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../../dist/session/role.js' : './role.js', import.meta.url));
   let failed: Error | undefined;
   const open: Link[] = [];
+  const place = options.place ?? loopback;
   const processes = roles.map((role) => {
-    const child = fork(entry, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env: process.env, serialization: 'advanced' });
+    const [execPath, ...execArgv] = [...(place(role).command ?? []), process.execPath];
+    const child = fork(entry, [], { execPath, execArgv, stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env: process.env, serialization: 'advanced' });
     return new RoleProcess(role, child, (e) => {
       failed ??= e;
     });
@@ -136,16 +140,17 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
   process.once('exit', killAll);
   try {
     options.onProgress?.('starting two parties and a dealer');
-    const ports: Record<string, number> = {};
+    const at: Record<string, { host: string; port: number }> = {};
     await Promise.all(
       processes.map(async (p) => {
-        const config = { role: p.role, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false, threads: options.threads ?? sharedOut() };
-        ports[p.role] = (await p.ask({ kind: 'start', config }, 'listening', Math.max(silenceTimeout, loading))).port;
+        const { host } = place(p.role);
+        const config = { role: p.role, host, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false, threads: options.threads ?? sharedOut() };
+        at[p.role] = { host, port: (await p.ask({ kind: 'start', config }, 'listening', Math.max(silenceTimeout, loading))).port };
       }),
     );
     options.onProgress?.('connecting by mutual TLS');
-    await Promise.all(processes.map((p) => p.ask({ kind: 'dial', ports }, 'connected', silenceTimeout)));
-    for (const name of ['p0', 'p1'] as const) open.push(await dial({ host, port: ports[name], identity: identities.client, peer: peers.find((q) => q.name === name)!, ...links }));
+    await Promise.all(processes.map((p) => p.ask({ kind: 'dial', at }, 'connected', silenceTimeout)));
+    for (const name of ['p0', 'p1'] as const) open.push(await dial({ ...at[name], identity: identities.client, peer: peers.find((q) => q.name === name)!, ...links }));
     const session = await ClientSession.open([open[0], open[1]], program, hash);
     const stats = async (): Promise<Record<Role, RoleStats>> =>
       Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats]))) as Record<Role, RoleStats>;

@@ -18,6 +18,8 @@ import { PartyHost } from './party.ts';
 
 export interface RoleConfig {
   readonly role: Role;
+  /** Address to listen at. */
+  readonly host: string;
   readonly dir: string;
   readonly hash: string;
   readonly identity: Identity;
@@ -29,7 +31,7 @@ export interface RoleConfig {
   readonly threads: number;
 }
 
-export type ToRole = { kind: 'start'; config: RoleConfig } | { kind: 'dial'; ports: Record<string, number> } | { kind: 'stats' };
+export type ToRole = { kind: 'start'; config: RoleConfig } | { kind: 'dial'; at: Record<string, { host: string; port: number }> } | { kind: 'stats' };
 export interface RoleStats {
   rss: number;
   /** Payload and headers sent on this role's links, by peer. */
@@ -43,7 +45,6 @@ export interface RoleStats {
 export type FromRole = { kind: 'listening'; port: number } | { kind: 'connected' } | { kind: 'stats'; stats: RoleStats } | { kind: 'failed'; message: string };
 
 const tell = (m: FromRole): void => void process.send?.(m);
-const host = '127.0.0.1';
 const callersOf: Record<Role, readonly string[]> = { p0: ['p1', 'client'], p1: ['client'], dealer: ['p0', 'p1'] };
 
 async function start(c: RoleConfig): Promise<void> {
@@ -72,7 +73,7 @@ async function start(c: RoleConfig): Promise<void> {
   const party = dealer ? undefined : new PartyHost({ index: c.role === 'p0' ? 0 : 1, model, hash: c.hash, spki, profile, onReceived });
   // Whoever may call, and no other: a dealer that could pass for the other party would be sent openings whose masks it knows.
   const callers = callersOf[c.role];
-  const listener = await listen({ host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links }, (link) => {
+  const listener = await listen({ host: c.host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links }, (link) => {
     links.set(link.peer, link);
     if (dealer) dealer.connect(link.peer === 'p0' ? 0 : 1, link);
     else if (link.peer === 'client') party!.connectClient(link);
@@ -85,7 +86,7 @@ async function start(c: RoleConfig): Promise<void> {
       if (m.kind === 'dial') {
         // The receiver of the bulk dials: both parties the dealer, and party 1 party 0.
         for (const name of c.role === 'p0' ? ['dealer'] : c.role === 'p1' ? ['dealer', 'p0'] : []) {
-          const link = await dial({ host, port: m.ports[name], identity: c.identity, peer: c.peers.find((p) => p.name === name)!, ...c.links });
+          const link = await dial({ ...m.at[name], identity: c.identity, peer: c.peers.find((p) => p.name === name)!, ...c.links });
           links.set(name, link);
           if (name === 'dealer') party!.connectDealer(link);
           else party!.connectPeer(link);

@@ -7,15 +7,18 @@ import type { Frame, Link } from '../net/link.ts';
 import type { Params } from '../program/program.ts';
 import { DealerStep } from '../runtime/dealer.ts';
 import { dealerSlots, type Model, type Prepared, preparedFor } from '../runtime/model.ts';
-import type { Profile } from '../runtime/party.ts';
+import type { DealerEvents, Limits } from './events.ts';
 import { newSeed, sessionKey } from './keys.ts';
 import { decode, encode, frames, Open, Step } from './messages.ts';
+import { type ModelStore, unknownModel } from './store.ts';
 
 export interface DealerOptions {
-  readonly model: Model;
-  readonly hash: string;
+  readonly models: ModelStore;
   readonly spki: readonly [string, string];
-  readonly profile?: Profile;
+  readonly limits?: Partial<Limits>;
+  readonly events?: DealerEvents;
+  /** Whether reports of steps say what each kind of gate took. */
+  readonly profile?: boolean;
 }
 
 interface Session {
@@ -38,7 +41,7 @@ export class DealerHost {
   private readonly links: [Link?, Link?] = [undefined, undefined];
   private readonly sessions = new Map<number, Session>();
   private readonly queue: { session: number; step: number; params: Params }[] = [];
-  private readonly prepared = new Map<string, Prepared>();
+  private readonly prepared = new WeakMap<Model, Map<string, Prepared>>();
   private stream?: Stream;
   private scheduled = false;
   private blocked = false;
@@ -96,7 +99,7 @@ export class DealerHost {
 
   private open(party: 0 | 1, f: Frame): void {
     const open = decode(Open, f.payload, `p${party}`);
-    if (open.hash !== this.options.hash) throw new SubrosaError('unknown-model', `does not have program ${open.hash.slice(0, 16)}…`);
+    if (!this.options.models.takes(open.hash)) throw unknownModel(open.hash);
     const session = this.sessions.get(f.session) ?? { asked: [false, false], open, lastStep: -1 };
     if (session.asked[party] || session.open.id !== open.id) throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
     this.sessions.set(f.session, session);
@@ -178,8 +181,12 @@ export class DealerHost {
   private begin(): Stream | undefined {
     for (let next = this.queue.shift(); next; next = this.queue.shift()) {
       try {
-        const keys = this.sessions.get(next.session)!.keys!;
-        return { session: next.session, step: new DealerStep(preparedFor(this.options.model, this.prepared, next.params), next.step, keys, this.options.profile), released: 0 };
+        const { keys, open } = this.sessions.get(next.session)!;
+        const model = this.options.models.acquire(open.hash);
+        this.options.models.release(open.hash);
+        let cache = this.prepared.get(model);
+        if (!cache) this.prepared.set(model, (cache = new Map()));
+        return { session: next.session, step: new DealerStep(preparedFor(model, cache, next.params), next.step, keys!, this.options.profile ? new Map() : undefined), released: 0 };
       } catch (e) {
         this.fail(next.session, e);
       }

@@ -13,21 +13,23 @@
 import { createDecipheriv, createHash } from 'node:crypto';
 import { SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
-import { dim, type Params, type Program } from '../program/program.ts';
+import { dim, type Params } from '../program/program.ts';
 import { type Model, type Prepared, preparedFor } from '../runtime/model.ts';
-import { PartyStep, type Profile } from '../runtime/party.ts';
+import { PartyStep } from '../runtime/party.ts';
+import type { HostEvents, Limits } from './events.ts';
 import { newSeed, sessionKey, type Setting } from './keys.ts';
 import { decode, decodeInput, encode, Failed, frames, Open } from './messages.ts';
+import { type ModelStore, type Takes, unknownModel } from './store.ts';
 
 export interface PartyOptions {
   readonly index: 0 | 1;
-  readonly model: Model;
-  readonly hash: string;
+  readonly models: ModelStore;
   /** SHA-256 of P0's and P1's public keys. */
   readonly spki: readonly [string, string];
-  readonly profile?: Profile;
-  /** Hears the bytes this party receives from the others in a step. For the demo's view of a server. */
-  readonly onReceived?: (from: string, bytes: Uint8Array) => void;
+  readonly limits?: Partial<Limits>;
+  readonly events?: HostEvents;
+  /** Whether reports of steps say what each kind of gate took. */
+  readonly profile?: boolean;
 }
 
 interface Session {
@@ -74,7 +76,7 @@ export class PartyHost {
   rounds = 0;
   private readonly sessions = new Map<number, Session>();
   private queue: Waiting[] = [];
-  private readonly prepared = new Map<string, Prepared>();
+  private readonly prepared = new WeakMap<Model, Map<string, Prepared>>();
   private running?: Running;
   /** P1: openings of a step or round it has not reached yet, for want of corrections: at most one a session, since P0 waits for ours. */
   private early: { session: number; seq: number; payload: Uint8Array }[] = [];
@@ -119,7 +121,9 @@ export class PartyHost {
     const { step, params, bytes } = decodeInput(f.payload, 'the client');
     if (step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
     if (this.running?.session === session || this.queue.some((w) => w.session === session)) throw new SubrosaError('bad-message', 'a session runs one input at a time');
-    const total = this.options.index === 0 ? 32 : inputBytes(this.options.model.program, params);
+    const takes = this.options.models.takes(session.setting.hash);
+    if (!takes) throw unknownModel(session.setting.hash);
+    const total = this.options.index === 0 ? 32 : inputBytes(takes, params);
     if (bytes.length !== total) throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
     session.lastStep = step;
     const digest = createHash('sha256').update(JSON.stringify([step, Object.entries(params).sort()])).digest();
@@ -130,7 +134,7 @@ export class PartyHost {
 
   private open(link: Link, f: Frame, known: Session | undefined): void {
     const open = decode(Open, f.payload, 'the client');
-    if (open.hash !== this.options.hash) throw new SubrosaError('unknown-model', `this party does not have program ${open.hash.slice(0, 16)}…: deploy it, or ask for ${this.options.hash.slice(0, 16)}…`);
+    if (!this.options.models.takes(open.hash)) throw unknownModel(open.hash);
     if (known) throw new SubrosaError('bad-message', 'the session exists already');
     if ([...this.sessions.values()].filter((s) => s.client === link).length >= mostSessions) throw new SubrosaError('too-large', `a client may have ${mostSessions} sessions open: end some`);
     if (!this.peer || !this.dealer) throw new SubrosaError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
@@ -160,7 +164,7 @@ export class PartyHost {
       if (place?.length !== f.payload.length) throw new SubrosaError('bad-message', `the dealer sent block ${f.seq} of ${f.payload.length} bytes out of turn`);
       if (f.payload.buffer !== place.buffer || f.payload.byteOffset !== place.byteOffset) place.set(f.payload);
       r.blocks++;
-      this.options.onReceived?.('dealer', place);
+      this.options.events?.received?.(session.setting.id, 'dealer', place);
       r.step.blockArrived();
       this.drive();
     } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the dealer').message, this.peer);
@@ -172,7 +176,7 @@ export class PartyHost {
     const { binding, ring } = r.step.prepared;
     if (this.options.index === 0 || seq !== r.blocks || seq >= binding.blocks.length || ring.after[seq] > r.step.released) return undefined;
     const { at, bytes } = r.step.blockAt(seq);
-    return this.options.model.k.u8.subarray(at, at + bytes);
+    return r.step.prepared.model.k.u8.subarray(at, at + bytes);
   }
 
   private fromPeer(f: Frame): void {
@@ -202,7 +206,7 @@ export class PartyHost {
   }
 
   private opened(session: Session, f: Frame): void {
-    this.options.onReceived?.('peer', f.payload);
+    this.options.events?.received?.(session.setting.id, 'peer', f.payload);
     if (this.expects(f.session, f.seq)) return this.complete(f.payload);
     const next = this.running?.session === session ? this.running.step.round === f.seq && this.running.starved : this.queue.some((w) => w.session === session && w.go) && f.seq === 0;
     if (this.options.index === 0 || !next || this.early.some((e) => e.session === f.session)) throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
@@ -234,8 +238,12 @@ export class PartyHost {
     const { session, step, params, bytes } = next;
     this.guard(session.number, session.client, () => {
       if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
-      const prepared = preparedFor(this.options.model, this.prepared, params);
-      const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile);
+      const model = this.options.models.acquire(session.setting.hash);
+      this.options.models.release(session.setting.hash);
+      let cache = this.prepared.get(model);
+      if (!cache) this.prepared.set(model, (cache = new Map()));
+      const prepared = preparedFor(model, cache, params);
+      const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile ? new Map() : undefined);
       this.placeInputs(run, bytes);
       bytes.fill(0);
       this.running = { session, step: run, sent: -1, credited: 0, nextCredit: 0, blocks: 0, starved: false };
@@ -302,7 +310,7 @@ export class PartyHost {
   }
 
   private finish(r: Running): void {
-    const { k } = this.options.model;
+    const { k } = r.step.prepared.model;
     r.step.prepared.binding.program.outputs.forEach((o, i) => {
       const out = r.step.output(o.name);
       r.session.client.send(frames.output, r.session.number, i, k.u8.subarray(out.at, out.at + 4 * out.size));
@@ -369,7 +377,7 @@ export class PartyHost {
 }
 
 /** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
-function inputBytes(program: Program, params: Params): number {
+function inputBytes(program: Takes, params: Params): number {
   for (const [name, { min, max }] of Object.entries(program.params))
     if (!(params[name] >= min && params[name] <= max)) throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);

@@ -15,6 +15,7 @@ import { loadModel, type Role } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { DealerHost } from './dealer.ts';
 import { PartyHost } from './party.ts';
+import { oneModel } from './store.ts';
 
 export interface RoleConfig {
   readonly role: Role;
@@ -59,18 +60,21 @@ async function start(c: RoleConfig): Promise<void> {
   const model = loadModel(program, c.role, kernels, weightSource(c.dir, c.role));
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
-  const profile: Profile | undefined = c.profile ? new Map() : undefined;
+  const profile: Profile = new Map();
   const links = new Map<string, { counters: { sentBytes: number } }>();
   let received: Uint8Array[] = [];
   let kept = 0;
-  const onReceived = c.keepReceived
-    ? (_from: string, bytes: Uint8Array): void => {
-        if (kept < 65536) received.push(bytes.slice(0, 65536 - kept));
-        kept += bytes.length;
-      }
-    : undefined;
-  const dealer = c.role === 'dealer' ? new DealerHost({ model, hash: c.hash, spki, profile }) : undefined;
-  const party = dealer ? undefined : new PartyHost({ index: c.role === 'p0' ? 0 : 1, model, hash: c.hash, spki, profile, onReceived });
+  const addUp = (step: { profile?: Profile }): void => {
+    for (const [gate, seconds] of step.profile ?? []) profile.set(gate, (profile.get(gate) ?? 0) + seconds);
+  };
+  const keep = (_session: string, from: string, bytes: Uint8Array): void => {
+    if (from === 'client') return;
+    if (kept < 65536) received.push(bytes.slice(0, 65536 - kept));
+    kept += bytes.length;
+  };
+  const common = { models: oneModel(c.hash, model), spki, profile: c.profile };
+  const dealer = c.role === 'dealer' ? new DealerHost({ ...common, events: { stepDealt: addUp } }) : undefined;
+  const party = dealer ? undefined : new PartyHost({ ...common, index: c.role === 'p0' ? 0 : 1, events: { stepDone: addUp, received: c.keepReceived ? keep : undefined } });
   // Whoever may call, and no other: a dealer that could pass for the other party would be sent openings whose masks it knows.
   const callers = callersOf[c.role];
   const listener = await listen({ host: c.host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links }, (link) => {
@@ -101,13 +105,13 @@ async function start(c: RoleConfig): Promise<void> {
             sent: Object.fromEntries([...links].map(([k, l]) => [k, l.counters.sentBytes])),
             rounds: party?.rounds ?? 0,
             received: Buffer.concat(received).toString('base64'),
-            profile: [...(profile ?? [])],
+            profile: [...profile],
             cpu: (user + system) / 1e6,
           },
         });
         received = [];
         kept = 0;
-        profile?.clear();
+        profile.clear();
       }
     } catch (e) {
       tell({ kind: 'failed', message: (e as Error).message });

@@ -16,6 +16,7 @@ import { ClientSession } from './client.ts';
 import { DealerHost } from './dealer.ts';
 import { encode, encodeInput, frames } from './messages.ts';
 import { PartyHost } from './party.ts';
+import { oneModel } from './store.ts';
 
 const share = (change: Partial<TensorDecl>): TensorDecl => ({ kind: 'share', bits: 32, scale: 2 ** 10, bound: 8, ...change });
 /** y = x² + x, [n, 4]. */
@@ -62,8 +63,8 @@ interface Seen {
 
 class Net {
   readonly seen: Seen[] = [];
-  readonly dealer = new DealerHost({ model: models[2], hash, spki: ['s0', 's1'] });
-  readonly parties = [0, 1].map((i) => new PartyHost({ index: i as 0 | 1, model: models[i], hash, spki: ['s0', 's1'] }));
+  readonly dealer = new DealerHost({ models: oneModel(hash, models[2]), spki: ['s0', 's1'] });
+  readonly parties = [0, 1].map((i) => new PartyHost({ index: i as 0 | 1, models: oneModel(hash, models[i]), spki: ['s0', 's1'] }));
   /** As p0, p1 and the dealer hold them. */
   readonly between: readonly [Link, Link];
   readonly toDealer: readonly Link[];
@@ -278,7 +279,7 @@ describe('a client that', () => {
   test('asks for another program: refused by name', async () => {
     await expect(ClientSession.open(net.client(), program, 'cd'.repeat(32))).rejects.toMatchObject({
       code: 'unknown-model',
-      message: expect.stringContaining('abababab'),
+      message: expect.stringContaining('cdcdcdcd'),
     });
   });
 

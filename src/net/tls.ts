@@ -17,6 +17,8 @@ import { type Pipe, StreamLink } from './stream.ts';
 export interface Peer {
   name: string;
   spki: string;
+  /** Further keys it may come with, while one replaces the other. */
+  more?: readonly string[];
 }
 
 export interface ListenOptions extends LinkOptions {
@@ -44,9 +46,15 @@ export interface DialOptions extends LinkOptions {
 
 export interface Listener {
   readonly port: number;
+  /** For connections to come: another certificate or key of this side, other keys of peers. Throws when they are not what TLS takes. */
+  renew(identity: Identity, peers: readonly Peer[]): void;
   /** Stops listening; links live on. */
   close(): Promise<void>;
 }
+
+/** The key that the peer of a link proved to have: SHA-256 of its SubjectPublicKeyInfo, in hex. */
+export const keyOfPeer = (link: Link): string | undefined => proved.get(link);
+const proved = new WeakMap<Link, string>();
 
 const connectTimeout = 10_000;
 const readSize = 1 << 16;
@@ -70,20 +78,23 @@ function secure(identity: Identity): SecureContextOptions & CommonConnectionOpti
 }
 
 export function listen(options: ListenOptions, onLink: (link: Link) => void): Promise<Listener> {
-  const { host, port, identity, peers, onRefused = (): void => {} } = options;
+  const { host, port, identity, onRefused = (): void => {} } = options;
+  let { peers } = options;
   const server = createServer({ ...secure(identity), handshakeTimeout: connectTimeout, noDelay: true });
   server.on('secureConnection', (socket) => {
     const from = `${socket.remoteAddress}:${socket.remotePort}`;
-    const peer = peerOf(socket, peers);
+    const spki = pinOf(socket);
+    const peer = peerOf(spki, peers);
     const link = new StreamLink(peer?.name ?? from, pipeOf(socket), options);
     const receive = (bytes: Uint8Array, length: number): boolean => link.received(bytes, length);
     if (options.plainReads || !readByFixedBuffer(socket, readSize, receive)) readByEvents(socket, receive);
     reportEnd(socket, link, `the link to ${link.peer}`);
     if (peer === undefined) {
       link.dismiss('auth');
-      onRefused(new LinkError('auth', from, `${from} came with ${keyOf(socket)}, which is not pinned here`));
+      onRefused(new LinkError('auth', from, `${from} came with ${shown(spki)}, which is not pinned here`));
       return;
     }
+    proved.set(link, spki!);
     const timer = setTimeout(() => {
       link.handOver().dismiss();
       onRefused(new LinkError('timeout', peer.name, `${peer.name} at ${from} sent no hello within ${connectTimeout} ms`));
@@ -112,7 +123,11 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Pr
     });
     server.listen(port, host, () => {
       const close = (): Promise<void> => new Promise((done) => server.close(() => done()));
-      resolve({ port: (server.address() as AddressInfo).port, close });
+      const renew = (next: Identity, known: readonly Peer[]): void => {
+        server.setSecureContext(secure(next));
+        peers = known;
+      };
+      resolve({ port: (server.address() as AddressInfo).port, renew, close });
     });
   });
 }
@@ -157,9 +172,12 @@ function dialOnce(options: DialOptions): Promise<Link> {
     };
     socket.setNoDelay(true);
     socket.once('secureConnect', () => {
-      if (peerOf(socket, [peer]) !== undefined) link.control(hello);
-      else {
-        const message = `${where} came with ${keyOf(socket)}, which is not the one pinned: check the address and the pin`;
+      const spki = pinOf(socket);
+      if (peerOf(spki, [peer]) !== undefined) {
+        proved.set(link, spki!);
+        link.control(hello);
+      } else {
+        const message = `${where} came with ${shown(spki)}, which is not the one pinned: check the address and the pin`;
         refuse(new LinkError('auth', peer.name, message), 'auth');
       }
     });
@@ -167,18 +185,17 @@ function dialOnce(options: DialOptions): Promise<Link> {
   });
 }
 
-function peerOf(socket: TLSSocket, peers: readonly Peer[]): Peer | undefined {
+function pinOf(socket: TLSSocket): string | undefined {
   const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return undefined;
-  const spki = spkiOfKey(certificate.publicKey);
-  return peers.find((peer) => peer.spki === spki);
+  return certificate && spkiOfKey(certificate.publicKey);
+}
+
+function peerOf(spki: string | undefined, peers: readonly Peer[]): Peer | undefined {
+  return spki === undefined ? undefined : peers.find((peer) => peer.spki === spki || peer.more?.includes(spki));
 }
 
 /** The peer's key for a message: enough of the pin to recognise it. */
-function keyOf(socket: TLSSocket): string {
-  const certificate = socket.getPeerX509Certificate();
-  return certificate === undefined ? 'no key' : `the key ${spkiOfKey(certificate.publicKey).slice(0, 16)}…`;
-}
+const shown = (spki: string | undefined): string => (spki === undefined ? 'no key' : `the key ${spki.slice(0, 16)}…`);
 
 function pipeOf(socket: TLSSocket): Pipe {
   return {

@@ -59,6 +59,13 @@ export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
   return words;
 }
 
+/** Words of all inputs at these parameters. Throws SubrosaError 'bad-input' for parameters the program does not take. */
+export function inputWords(m: Takes, params: Params): number {
+  for (const [name, { min, max }] of Object.entries(m.params))
+    if (!(params[name] >= min && params[name] <= max)) refuse(`${name} = ${params[name]}: the program takes ${min} to ${max}`);
+  return m.inputs.reduce((sum, { shape }) => sum + shape.reduce<number>((size, d) => size * dim(d, params), 1), 0);
+}
+
 export interface Outputs {
   readonly shapes: readonly (readonly number[])[];
   readonly sizes: readonly number[];

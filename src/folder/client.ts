@@ -67,6 +67,8 @@ export interface Client extends ClientInfo {
 
 /** Copied as they are. */
 const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'];
+/** All that may lie in client/. */
+export const clientFiles: readonly string[] = ['client.json', 'before.json', 'after.json', 'client.safetensors', ...tokenizerFiles];
 
 export function writeClient(
   dir: string,
@@ -82,12 +84,17 @@ export function writeClient(
   writeGraphs(dir, { before: graphs.before, after: graphs.after }, 'client.safetensors');
 }
 
-export function readClient(dir: string, program: string): Client {
+/** client.json, without the graphs. */
+export function readClientInfo(dir: string, program: string): ClientInfo {
   const path = join(dir, 'client.json');
   const { format: _, program: own, ...info } = parseJson(readText(path), ClientFile, path);
   if (own !== program)
     throw new ModelError(
       `${path} belongs to program ${own.slice(0, 16)}…, the folder holds ${program.slice(0, 16)}…: take all files from one compile`,
     );
-  return { ...info, image: info.image as ImageSpec | undefined, ...readGraphs(dir, ['before', 'after'], 'client.safetensors'), dir };
+  return { ...info, image: info.image as ImageSpec | undefined };
+}
+
+export function readClient(dir: string, program: string): Client {
+  return { ...readClientInfo(dir, program), ...readGraphs(dir, ['before', 'after'], 'client.safetensors'), dir };
 }

@@ -37,6 +37,7 @@ const GraphFile = z.strictObject({
       attrs: z.record(z.string(), attr),
     }),
   ),
+  caches: z.array(z.strictObject({ input: z.string(), output: z.string() })).optional(),
 });
 type Attr = z.infer<typeof attr>;
 
@@ -67,6 +68,7 @@ export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, T
       outputs,
       attrs: Object.fromEntries(Object.entries(attrs).map(([k, v]) => [k, attrOf(name, k, v)])),
     })),
+    ...(graph.caches ? { caches: graph.caches } : {}),
   });
 }
 
@@ -90,6 +92,7 @@ export function graphFromJson(json: string, prefix: string, file: SafeTensors, p
     outputs: g.outputs,
     nodes: g.nodes.map((n) => ({ ...n, attrs: Object.fromEntries(Object.entries(n.attrs).map(([k, v]) => [k, attrOf(v)])) })),
     constants: new Map(g.constants.map((name) => [name, stored(name)])),
+    ...(g.caches ? { caches: g.caches } : {}),
   };
 }
 

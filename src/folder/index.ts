@@ -18,18 +18,20 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Graph, ModelError } from '../graph/graph.ts';
 import type { Program } from '../program/program.ts';
-import type { Role, WeightSource } from '../runtime/model.ts';
+import type { Role } from '../runtime/model.ts';
 import { type Client, type ClientInfo, readClient, writeClient } from './client.ts';
 import { canonical, hashText, parseJson, readText, writeFolder } from './files.ts';
 import { readGraph, writeGraph } from './graph.ts';
 import { parseProgram, programText } from './program.ts';
-import { type Integers, openWeightsOf, writePrivate, writePublic } from './weights.ts';
+import { type Integers, type OpenWeights, openWeights, writePrivate, writePublic } from './weights.ts';
 
 export type { Client, ClientInfo } from './client.ts';
-export { canonical, hashOf, hashText } from './files.ts';
+export { canonical, hashOf, hashText, parseJson, readText } from './files.ts';
 export { readGraph, writeGraph } from './graph.ts';
 export { parseProgram, programText } from './program.ts';
+export { mayHold, type RoleFolder, readRole, roleFiles } from './role.ts';
 export { maskWords } from './seeds.ts';
+export type { OpenWeights, WeightKind } from './weights.ts';
 
 const Record = z.strictObject({
   /** Hash of model files, calibration files, options and compiler: an equal one needs no compiling. */
@@ -86,9 +88,9 @@ export function readCompiled(dir: string): CompiledFolder {
 }
 
 /** The weights of one role, from that role's files alone (and program.json). */
-export function weightSource(dir: string, role: Role): WeightSource {
+export function weightSource(dir: string, role: Role): OpenWeights {
   const { weights, weightsHash } = parseJson(readText(join(dir, 'program.json')), Head, join(dir, 'program.json'));
-  return openWeightsOf(dir, role, weights, weightsHash);
+  return openWeights(weights === 'public' ? dir : join(dir, role), role, weights, weightsHash);
 }
 const Head = z.looseObject({ weights: z.enum(['public', 'private']), weightsHash: z.string() });
 

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { ModelError, sizeOf } from '../graph/graph.ts';
 import type { SafeTensors, TensorData } from '../import/safetensors.ts';
 import { openSafetensors } from '../import/safetensors-file.ts';
-import { ProgramError } from '../program/program.ts';
+import { type Program, ProgramError } from '../program/program.ts';
 import type { Role, WeightSource } from '../runtime/model.ts';
 import { canonical, hashOf, parseJson, readText, writeTensors } from './files.ts';
 import { maskWords, newSeed, readSeeds, writeSeeds } from './seeds.ts';
@@ -15,8 +15,19 @@ export interface Integers {
   readonly data: Int32Array;
 }
 
+export type WeightKind = Program['weights'];
+
 const publicFile = 'weights.safetensors';
 const maskedFile = 'masked.safetensors';
+/** Files that only their owner may read. */
+export const secretFiles: readonly string[] = ['seed', 'seeds'];
+
+/** What a role holds of a model's weights, by file name. */
+export function roleWeightFiles(role: Role, kind: WeightKind): readonly string[] {
+  if (kind === 'public') return role === 'dealer' ? [] : [publicFile];
+  return role === 'dealer' ? ['seeds', 'tensors.json'] : [maskedFile, 'seed'];
+}
+
 const byName = (a: string, b: string): number => (a < b ? -1 : 1);
 
 /** weights.safetensors: 16 bits a value where a tensor's values fit, else 32. Returns the file's hash. */
@@ -60,40 +71,61 @@ export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>
   return hash;
 }
 
-/** What a role reads of its weights, from its own files only. `kind` and `hash` are the program's. */
-export function openWeightsOf(dir: string, role: Role, kind: 'public' | 'private', hash: string): WeightSource {
+/** A role's weights, read when asked for; `close` lets go of the file. */
+export interface OpenWeights extends WeightSource {
+  /** Shapes by name: what the role's files say, nothing read yet. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  close(): void;
+}
+
+/** What a role reads of its weights, from its own files in `dir` and no others. `kind` and `hash` are the program's. */
+export function openWeights(dir: string, role: Role, kind: WeightKind, hash: string): OpenWeights {
   const nothing = (): never => {
     throw new ProgramError(`internal: ${role} asks for weights it does not hold`);
   };
-  if (role === 'dealer') return kind === 'public' ? { words: nothing, weightMask: nothing } : dealerMasks(dir, hash, nothing);
-  const path = kind === 'public' ? join(dir, publicFile) : join(dir, role, maskedFile);
+  if (role === 'dealer')
+    return kind === 'public' ? { words: nothing, weightMask: nothing, shapes: new Map(), close() {} } : dealerMasks(dir, hash, nothing);
+  const path = join(dir, kind === 'public' ? publicFile : maskedFile);
   const file = openSafetensors(path);
-  if (hashOf(path) !== hash) {
+  try {
+    if (hashOf(path) !== hash)
+      throw new ModelError(`${path}: not the weights this program was compiled with (its SHA-256 differs); compile the model again`);
+    const shapes = new Map([...file.tensors].map(([name, { shape }]) => [name, shape]));
+    const open = { words: (name: string) => integers(file, name), shapes, close: () => file.close() };
+    if (kind === 'public') return { ...open, weightMask: nothing };
+    const [seed] = readSeeds(join(dir, 'seed'), hash, 1);
+    const own = role === 'p0' ? 0 : 1;
+    const numbers = numbered(shapes.keys());
+    return {
+      ...open,
+      weightMask(party, name) {
+        const shape = shapes.get(name);
+        if (party !== own || !shape) return nothing();
+        return { shape, data: maskWords(seed, numbers.get(name) as number, own, sizeOf(shape)) };
+      },
+      close() {
+        seed.fill(0);
+        file.close();
+      },
+    };
+  } catch (e) {
     file.close();
-    throw new ModelError(`${path}: not the weights this program was compiled with (its SHA-256 differs); compile the model again`);
+    throw e;
   }
-  if (kind === 'public') return { words: (name) => integers(file, name), weightMask: nothing };
-  const [seed] = readSeeds(join(dir, role, 'seed'), hash, 1);
-  const own = role === 'p0' ? 0 : 1;
-  const numbers = numbered(file.tensors.keys());
-  return {
-    words: (name) => integers(file, name),
-    weightMask(party, name) {
-      const info = file.tensors.get(name);
-      if (party !== own || !info) return nothing();
-      return { shape: info.shape, data: maskWords(seed, numbers.get(name) as number, own, sizeOf(info.shape)) };
-    },
-  };
 }
 
-function dealerMasks(dir: string, hash: string, nothing: () => never): WeightSource {
-  const seeds = readSeeds(join(dir, 'dealer', 'seeds'), hash, 2);
-  const path = join(dir, 'dealer', 'tensors.json');
+function dealerMasks(dir: string, hash: string, nothing: () => never): OpenWeights {
+  const seeds = readSeeds(join(dir, 'seeds'), hash, 2);
+  const path = join(dir, 'tensors.json');
   const { tensors } = parseJson(readText(path), DealerTensors, path);
   const shapes = new Map(tensors.map((t) => [t.name, t.shape]));
   const numbers = numbered(shapes.keys());
   return {
     words: nothing,
+    shapes,
+    close() {
+      for (const s of seeds) s.fill(0);
+    },
     weightMask(party, name) {
       const shape = shapes.get(name);
       if (!shape) throw new ModelError(`${path}: no tensor '${name}', which the program uses`);

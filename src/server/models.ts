@@ -1,0 +1,281 @@
+/**
+ * The models of one role: folders on its disk, and as many of them in memory as fit.
+ *
+ * A model is loaded when a session first asks for it and stays until its memory is needed: then the one unused for longest goes, and
+ * never one that a session holds. Each model has a WebAssembly memory of its own, exactly as large as weights and lanes take
+ * (src/runtime/footprint.ts), so that the cap holds whatever a host does with it.
+ */
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { SubrosaError } from '../client/errors.ts';
+import { type Manifest, manifestOf } from '../client/manifest.ts';
+import { canonical, type OpenWeights, readRole } from '../folder/index.ts';
+import type { Program } from '../program/program.ts';
+import { checkedKernels } from '../ring/kernels/check.ts';
+import type { Kernels } from '../ring/kernels/kernels.ts';
+import { newMemory } from '../ring/kernels/memory.ts';
+import { parallelKernels } from '../ring/kernels/parallel.ts';
+import { footprint } from '../runtime/footprint.ts';
+import { loadModel, type Model, type Role } from '../runtime/model.ts';
+import { defaultLimits } from '../session/events.ts';
+import { type ModelStore, type Takes, unknownModel } from '../session/store.ts';
+import type { Catalogue } from './types.ts';
+
+export interface RoleModelsOptions {
+  /** Holds one folder a model, named by its program's hash. Made when it is not there. */
+  readonly dir: string;
+  readonly role: Role;
+  /** Bytes that the models in memory may take together. */
+  readonly memory: number;
+  /** Threads each model computes with, the caller's included. */
+  readonly threads: number;
+  /** Steps that may run at once: each has memory of its own. Default: that of the hosts. */
+  readonly lanes?: number;
+  readonly onEvent?: (event: ModelEvent) => void;
+}
+
+/** For logs. `refused`: a folder that breaks a rule; it is left as it is, and not served. */
+export type ModelEvent =
+  | { readonly kind: 'refused'; readonly path: string; readonly reason: string }
+  | { readonly kind: 'loaded' | 'evicted' | 'added' | 'removed'; readonly hash: string; readonly name: string; readonly bytes: number };
+
+interface Known {
+  readonly manifest: Manifest;
+  readonly text: string;
+  /** Bytes on disk. */
+  readonly bytes: number;
+}
+
+interface Resident {
+  readonly model: Model;
+  /** Bytes of memory, all of it counted from the start. */
+  readonly bytes: number;
+  readonly close: () => void;
+  held: number;
+}
+
+export interface ModelState {
+  readonly hash: string;
+  readonly name: string;
+  readonly weights: Manifest['weights'];
+  /** Bytes on disk; bytes in memory, 0 when it is not loaded; sessions that hold it. */
+  readonly disk: number;
+  readonly memory: number;
+  readonly held: number;
+}
+
+const hashName = /^[0-9a-f]{64}$/;
+/** Uploads in progress lie here until they are whole (admin.ts). */
+export const uploadsFolder = '.uploads';
+
+export class RoleModels implements ModelStore, Catalogue {
+  readonly dir: string;
+  readonly role: Role;
+  private readonly known = new Map<string, Known>();
+  /** In order of use: the one unused for longest comes first. */
+  private readonly resident = new Map<string, Resident>();
+
+  constructor(private readonly options: RoleModelsOptions) {
+    this.dir = resolve(options.dir);
+    this.role = options.role;
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    for (const entry of readdirSync(this.dir)) {
+      if (entry === uploadsFolder) continue;
+      try {
+        if (!hashName.test(entry)) throw new Error('not a model that was deployed here (folders are named by their hash): take it away');
+        this.take(entry);
+      } catch (e) {
+        this.tell({ kind: 'refused', path: join(this.dir, entry), reason: (e as Error).message });
+      }
+    }
+  }
+
+  takes(hash: string): Takes | undefined {
+    return this.known.get(hash)?.manifest;
+  }
+
+  acquire(hash: string): Model {
+    const known = this.known.get(hash);
+    if (!known) throw unknownModel(hash);
+    const entry = this.resident.get(hash) ?? this.load(hash, known);
+    entry.held++;
+    this.touch(hash, entry);
+    return entry.model;
+  }
+
+  release(hash: string): void {
+    const entry = this.resident.get(hash);
+    if (!entry || entry.held === 0) throw new Error(`internal: program ${hash.slice(0, 16)}… is released more often than acquired`);
+    entry.held--;
+    if (entry.held === 0 && !this.known.has(hash)) this.evict(hash, entry);
+    else this.touch(hash, entry);
+  }
+
+  list(): { name: string; hash: string; weights: Manifest['weights']; task: string }[] {
+    return [...this.known.values()].map(({ manifest: { name, hash, weights, task } }) => ({ name, hash, weights, task }));
+  }
+
+  manifest(hash: string): { text: string; manifest: Manifest } | undefined {
+    return this.known.get(hash);
+  }
+
+  clientFile(hash: string, name: string): string | undefined {
+    const files = this.known.get(hash)?.manifest.files;
+    return files && Object.hasOwn(files, name) ? join(this.dir, hash, 'client', name) : undefined;
+  }
+
+  /** What lies on disk and in memory, for the owner and for metrics. */
+  states(): ModelState[] {
+    return [...this.known].map(([hash, { manifest, bytes }]) => {
+      const entry = this.resident.get(hash);
+      return { hash, name: manifest.name, weights: manifest.weights, disk: bytes, memory: entry?.bytes ?? 0, held: entry?.held ?? 0 };
+    });
+  }
+
+  /** Bytes of all models in memory. */
+  get used(): number {
+    return [...this.resident.values()].reduce((sum, r) => sum + r.bytes, 0);
+  }
+
+  /**
+   * Takes over the folder at `from`, on the same disk, by a rename: it is served from then on. Throws ModelError when it breaks a rule, and
+   * SubrosaError 'out-of-memory' when it could never be loaded here; it stays where it was then.
+   */
+  adopt(from: string, hash: string): void {
+    const folder = readRole(from, this.role, hash);
+    const weights = folder.weights();
+    try {
+      const bytes = this.bytesOf(folder.program, weights);
+      if (bytes > this.options.memory) throw this.tooLarge(folder.program.name, bytes, 0);
+    } finally {
+      weights.close();
+    }
+    folder.client();
+    const to = join(this.dir, hash);
+    // A folder that was refused when this server started may lie there.
+    rmSync(to, { recursive: true, force: true });
+    renameSync(from, to);
+    const { manifest, bytes } = this.take(hash);
+    this.tell({ kind: 'added', hash, name: manifest.name, bytes });
+  }
+
+  /** Forgets the model and deletes its folder. Sessions that hold it end in their own time; its memory goes with the last of them. */
+  remove(hash: string): void {
+    const known = this.known.get(hash);
+    if (!known) throw unknownModel(hash);
+    this.known.delete(hash);
+    rmSync(join(this.dir, hash), { recursive: true, force: true });
+    const entry = this.resident.get(hash);
+    if (entry?.held === 0) {
+      this.evict(hash, entry);
+      collectGarbage();
+    }
+    this.tell({ kind: 'removed', hash, name: known.manifest.name, bytes: known.bytes });
+  }
+
+  /** Lets go of everything, held or not. */
+  close(): void {
+    for (const [hash, entry] of [...this.resident]) this.evict(hash, entry);
+    collectGarbage();
+  }
+
+  private take(hash: string): Known {
+    const folder = readRole(join(this.dir, hash), this.role, hash);
+    const client = folder.client();
+    const manifest = manifestOf(folder.program, hash, client?.task, client?.files);
+    const known = { manifest, text: canonical(manifest), bytes: [...folder.files.values()].reduce((a, b) => a + b, 0) };
+    this.known.set(hash, known);
+    return known;
+  }
+
+  private load(hash: string, { manifest: { name } }: Known): Resident {
+    const { role, threads } = this.options;
+    const folder = this.checked(hash);
+    const weights = folder.weights();
+    let kernels: (Kernels & { close?(): void }) | undefined;
+    const close = (): void => {
+      weights.close();
+      kernels?.close?.();
+    };
+    try {
+      const bytes = this.bytesOf(folder.program, weights);
+      this.makeRoom(name, bytes);
+      kernels = threads > 1 ? parallelKernels(newMemory(bytes, true), threads) : checkedKernels(newMemory(bytes));
+      const entry = { model: loadModel(folder.program, role, kernels, weights), bytes, close, held: 0 };
+      this.resident.set(hash, entry);
+      this.tell({ kind: 'loaded', hash, name, bytes });
+      return entry;
+    } catch (e) {
+      close();
+      throw e;
+    }
+  }
+
+  /** The folder is read again at each load: what was changed on disk meanwhile is noticed. */
+  private checked(hash: string): ReturnType<typeof readRole> {
+    const path = join(this.dir, hash);
+    try {
+      return readRole(path, this.role, hash);
+    } catch (e) {
+      this.tell({ kind: 'refused', path, reason: (e as Error).message });
+      throw new SubrosaError(
+        'internal',
+        `program ${hash.slice(0, 16)}… cannot be loaded here: its files were changed; the server's log says how`,
+      );
+    }
+  }
+
+  /** Bytes the model takes in memory: its weights, and a place for each step that may run at once. */
+  private bytesOf(program: Program, weights: OpenWeights): number {
+    const need = footprint(program, this.role, weights.shapes);
+    return need.weights + (this.options.lanes ?? defaultLimits.lanes) * need.step;
+  }
+
+  private tooLarge(name: string, bytes: number, held: number): SubrosaError {
+    const { memory } = this.options;
+    const text = `the model ${name} takes ${mib(bytes)} MiB at ${this.role}; of its ${mib(memory)} MiB for models ${mib(held)} are in use`;
+    return new SubrosaError('out-of-memory', bytes > memory ? `${text}: raise the cap ('models.memory')` : text);
+  }
+
+  private makeRoom(name: string, bytes: number): void {
+    const { memory } = this.options;
+    const held = [...this.resident.values()].reduce((sum, r) => sum + (r.held > 0 ? r.bytes : 0), 0);
+    if (bytes > memory - held) throw this.tooLarge(name, bytes, held);
+    let evicted = false;
+    for (const [hash, entry] of [...this.resident]) {
+      if (this.used + bytes <= memory) break;
+      if (entry.held > 0) continue;
+      this.evict(hash, entry);
+      evicted = true;
+    }
+    if (evicted) collectGarbage();
+  }
+
+  private touch(hash: string, entry: Resident): void {
+    this.resident.delete(hash);
+    this.resident.set(hash, entry);
+  }
+
+  private evict(hash: string, entry: Resident): void {
+    this.resident.delete(hash);
+    entry.close();
+    this.tell({ kind: 'evicted', hash, name: entry.model.program.name, bytes: entry.bytes });
+  }
+
+  private tell(event: ModelEvent): void {
+    this.options.onEvent?.(event);
+  }
+}
+
+const mib = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
+
+/**
+ * The engine frees a memory when it collects the objects that lead to it, and it collects by the size of its own heap, which a model barely
+ * adds to. So it is asked to: 10 to 50 ms, once an eviction.
+ */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+}

@@ -1,17 +1,36 @@
 import { expect, test } from 'vitest';
-import { demonstration, loopbackOnly, type Seen } from './demo.ts';
+import { demonstration, type Listeners, type Seen } from './demo.ts';
 
 const id = (n: number): string => n.toString(16).padStart(32, '0');
 
+const local = (of: Partial<Listeners> = {}): Listeners => ({
+  links: { listen: '127.0.0.1:1' },
+  api: { listen: '[::1]:2', origins: ['http://127.0.0.1:4'] },
+  metrics: { listen: '127.0.0.1:3' },
+  ...of,
+});
+
 test('a listener anyone else can reach refuses the demonstration', () => {
-  expect(() => loopbackOnly(['127.0.0.1', '::1', '127.1.2.3'])).not.toThrow();
-  for (const host of ['0.0.0.0', '::', '192.168.1.4', '10.0.0.1', 'p0.example.org', 'localhost', '127.evil.example.org', ''])
-    expect(() => demonstration(0, ['127.0.0.1', host]), host).toThrow('every listener must be on a loopback address');
+  expect(() => demonstration(0, local())).not.toThrow();
+  for (const host of ['0.0.0.0', '[::]', '192.168.1.4', 'p0.example.org', '127.evil.example.org']) {
+    const listen = `${host}:9`;
+    for (const of of [{ links: { listen } }, { api: { listen, origins: [] } }, { metrics: { listen } }])
+      expect(() => demonstration(0, local(of)), JSON.stringify(of)).toThrow(`must be on 127.0.0.1, and one is on ${listen}`);
+  }
+});
+
+test('only the page of the demonstration may read it', async () => {
+  const { routes, events } = demonstration(0, local());
+  events.received(id(1), 'client', new Uint8Array(32));
+  const allowed = async (origin: string): Promise<string | null> =>
+    (await routes.request(`/v1/demo/sessions/${id(1)}`, { headers: { origin } })).headers.get('access-control-allow-origin');
+  expect(await allowed('http://127.0.0.1:4')).toBe('http://127.0.0.1:4');
+  expect(await allowed('http://127.0.0.1:5')).toBeNull();
 });
 
 test('what came is counted by source, kept up to 64 KiB, and begins anew with each input', async () => {
   let at = 100;
-  const { events, routes } = demonstration(1, ['127.0.0.1'], () => at);
+  const { events, routes } = demonstration(1, local(), () => at);
   const ask = async (session: string): Promise<Seen> => (await routes.request(`/v1/demo/sessions/${session}`)).json() as Promise<Seen>;
   events.received(id(1), 'client', new Uint8Array([9, 9]));
   at = 105;
@@ -31,12 +50,19 @@ test('what came is counted by source, kept up to 64 KiB, and begins anew with ea
   const bytes = Buffer.from(first.received.peer.first, 'base64');
   expect([bytes.length, bytes[0], bytes[1]]).toEqual([65_536, 4, 5]);
   expect(first.received.dealer).toEqual({ bytes: 0, first: '' });
-  expect(first.arrivals).toEqual({ client: [[0, 3]], peer: [[2, 1], [2, 70_000]], dealer: [] });
+  expect(first.arrivals).toEqual({
+    client: [[0, 3]],
+    peer: [
+      [2, 1],
+      [2, 70_000],
+    ],
+    dealer: [],
+  });
   expect((await ask(id(2))).received.client.bytes).toBe(1);
 });
 
 test('memory is bounded: old sessions are forgotten, arrivals put together', async () => {
-  const { events, routes } = demonstration(0, ['::1']);
+  const { events, routes } = demonstration(0, local());
   for (let i = 0; i < 65; i++) events.received(id(i), 'client', new Uint8Array(32));
   const status = async (n: number): Promise<number> => (await routes.request(`/v1/demo/sessions/${id(n)}`)).status;
   expect([await status(0), await status(1), await status(64)]).toEqual([410, 200, 200]);

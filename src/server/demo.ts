@@ -3,16 +3,17 @@
  *
  *   GET /v1/demo/sessions/{id}  →  Seen
  *
- * What one party receives is noise, but what both receive adds up to the masked values, and the shares to the input itself: one page that may
+ * What one party receives is noise, but what both receive adds up to the masked values, and the shares to the input itself: a page that may
  * ask both parties can read everything. That is the point of a demonstration on one machine, where all roles are one person's anyway, and must
- * never be had by a line too many in a production's config. So `demo = true` is refused unless every listener of the role is on a loopback
- * address: nobody else can reach a role that is configured so, and the other roles of a real cluster cannot either.
+ * never be had by a line too many in a production's config. So no key of the config asks for it: only `subrosa up` hands this to the roles it
+ * starts, and it is refused unless every listener of the role is on a loopback address. Nobody else can reach such a role, nor could the
+ * roles of a real cluster.
  */
-import { isIPv4 } from 'node:net';
 import { Hono } from 'hono';
-import { z } from 'zod';
+import { cors } from 'hono/cors';
 import { SubrosaError } from '../client/errors.ts';
 import type { HostEvents } from '../session/events.ts';
+import { type Config, hostPort, isLoopback } from './config.ts';
 
 /** Who sent it: the other party, the dealer, the client. */
 export const sources = ['client', 'peer', 'dealer'] as const;
@@ -43,16 +44,22 @@ const mostKept = 65_536;
 const mostSessions = 64;
 const mostArrivals = 4096;
 
-const isLoopback = (host: string): boolean => host === '::1' || (isIPv4(host) && host.startsWith('127.'));
-
-/** Throws SubrosaError 'forbidden' when a listener is not on a loopback address. Names are not looked up: an address must be written. */
-export function loopbackOnly(hosts: readonly string[]): void {
-  const open = hosts.find((h) => !isLoopback(h));
+/** Throws SubrosaError 'forbidden' when a listener of the role is not on a loopback address. */
+function loopbackOnly({ links, api, metrics }: Listeners): void {
+  const listening = [links.listen, api?.listen, metrics.listen].filter((a) => a !== undefined);
+  const open = listening.find((a) => !isLoopback(hostPort(a).host));
   if (open !== undefined)
     throw new SubrosaError(
       'forbidden',
-      `demo = true shows what this party receives, so every listener must be on a loopback address (127.0.0.1, ::1), and one is on ${open}: take demo out of the config, or listen on 127.0.0.1`,
+      `a demonstration shows what a party receives, so all its listeners must be on 127.0.0.1, and one is on ${open}`,
     );
+}
+
+/** The part of a role's config that counts here. */
+export interface Listeners {
+  readonly links: Pick<Config['links'], 'listen'>;
+  readonly api?: Pick<NonNullable<Config['api']>, 'listen' | 'origins'>;
+  readonly metrics: Pick<Config['metrics'], 'listen'>;
 }
 
 export interface Demonstration {
@@ -62,9 +69,9 @@ export interface Demonstration {
   readonly routes: Hono;
 }
 
-/** `hosts`: the addresses of all listeners of this role. Throws as `loopbackOnly` does. */
-export function demonstration(party: 0 | 1, hosts: readonly string[], now: () => number = () => performance.now()): Demonstration {
-  loopbackOnly(hosts);
+/** Throws SubrosaError 'forbidden' when anyone else could reach the role. */
+export function demonstration(party: 0 | 1, config: Listeners, now: () => number = () => performance.now()): Demonstration {
+  loopbackOnly(config);
   const sessions = new Map<string, Latest>();
   const start = (session: string, steps: number): Latest => {
     const empty = () => ({ bytes: 0, kept: 0, first: [], arrivals: [] });
@@ -94,12 +101,8 @@ export function demonstration(party: 0 | 1, hosts: readonly string[], now: () =>
       if (record.rounds.length < mostArrivals) record.rounds.push([now() - record.from, bytes]);
     },
   };
-  const routes = new Hono().get('/v1/demo/sessions/:id', (c) => {
-    const id = z
-      .string()
-      .regex(/^[0-9a-f]{32}$/)
-      .safeParse(c.req.param('id'));
-    const record = id.success ? sessions.get(id.data) : undefined;
+  const routes = new Hono().use('/v1/demo/*', cors({ origin: [...(config.api?.origins ?? [])] })).get('/v1/demo/sessions/:id', (c) => {
+    const record = sessions.get(c.req.param('id'));
     if (!record) {
       const error = new SubrosaError('ended', `no session of this id has received anything lately; the last ${mostSessions} are kept`);
       return c.json({ error: { code: error.code, message: error.message } }, 410);

@@ -2,14 +2,14 @@
  * The links between the roles, kept up: whoever may dial is accepted, whoever is to be dialled is dialled again and again, and each link that
  * stands is given to the host. Pins may change while links stand: one whose key is no longer pinned is closed.
  */
-import { randomInt } from 'node:crypto';
+import { createPrivateKey, createPublicKey, randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { type Identity, spkiOf, spkiOfKey } from '../net/keys.ts';
 import type { Link, LinkError, LinkOptions } from '../net/link.ts';
 import { dial, keyOfPeer, type Listener, listen, type Peer } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
-import { bytesOf, type Config, ConfigError, hostPort } from './config.ts';
+import { callers, type Config, ConfigError, dials } from './config.ts';
+import { bytesOf, hostPort } from './schema.ts';
 
 export interface LinkEvents {
   /** A link stands: the host takes it. */
@@ -28,9 +28,7 @@ export interface LinkTotals {
   readonly receivedBytes: number;
 }
 
-/** Who is on the other end of each role's links; of these, whom it dials. The receiver of the bulk dials (net/tls.ts). */
-const peersOf: Record<Role, readonly Role[]> = { p0: ['p1', 'dealer'], p1: ['p0', 'dealer'], dealer: ['p0', 'p1'] };
-const dialledBy: Record<Role, readonly Role[]> = { p0: ['dealer'], p1: ['p0', 'dealer'], dealer: [] };
+/** Milliseconds. */
 const firstPause = 100;
 
 /** The role's key and certificate. Throws ConfigError. */
@@ -70,7 +68,7 @@ export class RoleLinks {
     this.#config = config;
     this.#identity = identity;
     this.#events = events;
-    this.#options = { silenceTimeout: 1000 * config.times.silence, maxPayload: Math.min(2 ** 32 - 1, bytesOf(config.limits.body)) };
+    this.#options = { silenceTimeout: 1000 * config.times.silence, maxPayload: Math.min(2 ** 32 - 1, bytesOf(config.limits.frame)) };
   }
 
   /** Listens, and begins to dial. Throws LinkError 'port-in-use' or 'listen-failed'. */
@@ -81,7 +79,7 @@ export class RoleLinks {
       const onRefused = (error: LinkError): void => events.failed(error);
       links.#listener = await listen({ ...where, identity, peers: links.#callers(), onRefused, ...links.#options }, (link) => links.#take(link.peer as Role, link));
     }
-    for (const peer of dialledBy[config.role]) void links.#keepDialling(peer);
+    for (const peer of dials[config.role]) void links.#keepDialling(peer);
     return links;
   }
 
@@ -90,7 +88,7 @@ export class RoleLinks {
   }
 
   get missing(): readonly Role[] {
-    return peersOf[this.#config.role].filter((p) => !this.#up.has(p));
+    return this.#others.filter((p) => !this.#up.has(p));
   }
 
   /** The key a role proved on its link, or this role's own; undefined while it is not connected. */
@@ -101,7 +99,7 @@ export class RoleLinks {
   }
 
   totals(): LinkTotals[] {
-    return peersOf[this.#config.role].map((peer) => {
+    return this.#others.map((peer) => {
       const link = this.#up.get(peer);
       const { sent, received } = this.#past.get(peer) ?? { sent: 0, received: 0 };
       return { peer, up: link !== undefined, sentBytes: sent + (link?.counters.sentBytes ?? 0), receivedBytes: received + (link?.counters.receivedBytes ?? 0) };
@@ -124,6 +122,10 @@ export class RoleLinks {
     await this.#listener?.close();
   }
 
+  get #others(): readonly Role[] {
+    return [...callers[this.#config.role], ...dials[this.#config.role]];
+  }
+
   #pinsOf(peer: Role): readonly string[] {
     return this.#config.links[peer]?.pins ?? [];
   }
@@ -135,8 +137,7 @@ export class RoleLinks {
 
   /** Whoever may call, and no other: a dealer that could pass for the other party would be sent openings whose masks it knows. */
   #callers(): Peer[] {
-    const { role } = this.#config;
-    return peersOf[role].filter((p) => !dialledBy[role].includes(p)).map((p) => this.#peer(p));
+    return callers[this.#config.role].map((p) => this.#peer(p));
   }
 
   #take(peer: Role, link: Link): void {
@@ -156,7 +157,7 @@ export class RoleLinks {
       this.#past.set(peer, { sent: past.sent + link.counters.sentBytes, received: past.received + link.counters.receivedBytes });
       this.#up.delete(peer);
       this.#events.down(peer, error);
-      if (!this.#closed && dialledBy[this.#config.role].includes(peer)) void this.#keepDialling(peer);
+      if (!this.#closed && dials[this.#config.role].includes(peer)) void this.#keepDialling(peer);
     });
     this.#events.up(peer);
   }

@@ -42,6 +42,7 @@ export type ModelEvent =
   | { readonly kind: 'loaded' | 'evicted' | 'added' | 'removed'; readonly hash: string; readonly name: string; readonly bytes: number };
 
 interface Known {
+  readonly program: Program;
   readonly manifest: Manifest;
   readonly text: string;
   /** Bytes on disk. */
@@ -94,6 +95,11 @@ export class RoleModels implements ModelStore, Catalogue {
 
   takes(hash: string): Takes | undefined {
     return this.known.get(hash)?.manifest;
+  }
+
+  /** What is public of it: for rounds, bounds, costs. */
+  program(hash: string): Program | undefined {
+    return this.known.get(hash)?.program;
   }
 
   acquire(hash: string): Model {
@@ -185,7 +191,7 @@ export class RoleModels implements ModelStore, Catalogue {
     const folder = readRole(join(this.dir, hash), this.role, hash);
     const client = folder.client();
     const manifest = manifestOf(folder.program, hash, client?.task, client?.files);
-    const known = { manifest, text: canonical(manifest), bytes: [...folder.files.values()].reduce((a, b) => a + b, 0) };
+    const known = { program: folder.program, manifest, text: canonical(manifest), bytes: [...folder.files.values()].reduce((a, b) => a + b, 0) };
     this.known.set(hash, known);
     return known;
   }

@@ -11,7 +11,9 @@
  *
  * No Node imports: clients make keys, parties expand them.
  */
+import type { Kernels, Ptr } from './kernels/kernels.ts';
 import { chachaBlock } from './kernels/plain/chacha.ts';
+import { dpfTag } from './kernels/plain/dpf.ts';
 
 /** Places of one leaf: 128 bits of seed over 32 bits a word. */
 const leafWords = 4;
@@ -25,7 +27,7 @@ const block = new Uint32Array(16);
 /** G(seed): `block` holds the left seed, the right seed, and in its ninth word's low bits t_L and t_R. */
 function expand(seeds: Uint32Array, at: number): void {
   for (let i = 0; i < 4; i++) key[i] = key[i + 4] = seeds[at + i];
-  chachaBlock(block, 0, 1, key, 0, 0x66_70_64, 0, 0, 12);
+  chachaBlock(block, 0, 1, key, 0, dpfTag, 0, 0, 12);
 }
 
 function checkDomain(domain: number): void {
@@ -75,39 +77,44 @@ export function makeDpf(alpha: number, domain: number, value: number, random: (b
   return [Uint8Array.from([...roots.subarray(0, 16), ...shared]), Uint8Array.from([...roots.subarray(16), ...shared])];
 }
 
-/** The party's share of the vector: `domain` words, whose sum over both parties is `value` at alpha and 0 elsewhere. Throws RangeError for a key of another length. */
-export function expandDpf(bytes: Uint8Array, party: 0 | 1, domain: number, out = new Uint32Array(domain)): Uint32Array {
+/** Leaves, and room for the nodes that a kernel adds to make four. */
+const leavesOf = (domain: number): number => 8 * Math.ceil(domain / leafWords / 8);
+
+/** Words that `expandDpf` writes at `dst`: the domain's, and what rounds them up. */
+export const dpfWords = (domain: number): number => leafWords * leavesOf(domain);
+/** Bytes of memory that it borrows. */
+export const dpfScratch = (domain: number): number => 64 + 24 * (leavesOf(domain) + 16);
+
+/**
+ * The party's share of the vector, at `dst`: `domain` words, whose sum over both parties is `value` at alpha and 0 elsewhere. Throws
+ * RangeError for a key of another length.
+ */
+export function expandDpf(k: Kernels, bytes: Uint8Array, party: 0 | 1, domain: number, dst: Ptr, scratch: Ptr): void {
   checkDomain(domain);
   if (bytes.length !== dpfKeyBytes(domain)) throw new RangeError(`a key of ${dpfKeyBytes(domain)} bytes is expected for ${domain} places, got ${bytes.length}`);
   const levels = levelsOf(domain);
   const corrections = wordsOf(bytes.subarray(16, 16 + 16 * levels));
   const bits = bytes.subarray(16 + 16 * levels, bytes.length - 16);
   const last = wordsOf(bytes.subarray(bytes.length - 16));
-  let seeds = wordsOf(bytes.subarray(0, 16));
-  let t = Uint8Array.of(party);
+  // Levels take turns at two places, the last one's seeds at dst; t's likewise.
+  const room = leavesOf(domain) + 16;
+  const other = scratch + 64;
+  const seedsAt = (level: number): Ptr => ((levels - level) % 2 === 0 ? dst : other);
+  const tAt = (level: number): Ptr => other + 8 * room + (level % 2) * 4 * room;
+  k.u32.set(wordsOf(bytes.subarray(0, 16)), seedsAt(0) / 4);
+  k.u32[tAt(0) / 4] = -party;
   for (let level = 0; level < levels; level++) {
     // Subtrees beyond the domain are never needed.
-    const parents = Math.min(t.length, Math.ceil(domain / (leafWords << (levels - level))));
-    const below = new Uint32Array(8 * parents);
-    const tBelow = new Uint8Array(2 * parents);
-    const tSides = [(bits[level >> 2] >> (2 * (level & 3))) & 1, (bits[level >> 2] >> (2 * (level & 3) + 1)) & 1];
-    for (let node = 0; node < parents; node++) {
-      expand(seeds, 4 * node);
-      // By arithmetic, not by branches: the time shall not tell t.
-      const on = -t[node];
-      for (let i = 0; i < 8; i++) below[8 * node + i] = block[i] ^ (corrections[4 * level + (i & 3)] & on);
-      tBelow[2 * node] = (block[8] & 1) ^ (tSides[0] & on);
-      tBelow[2 * node + 1] = ((block[8] >>> 1) & 1) ^ (tSides[1] & on);
-    }
-    seeds = below;
-    t = tBelow;
+    const parents = Math.min(2 ** level, Math.ceil(domain / (leafWords << (levels - level))));
+    const t = [0, 1].map((side) => -((bits[level >> 2] >> (2 * (level & 3) + side)) & 1));
+    k.u32.set([...corrections.subarray(4 * level, 4 * level + 4), ...t], scratch / 4);
+    k.dpfLevel(seedsAt(level + 1), tAt(level + 1), seedsAt(level), tAt(level), scratch, 4 * Math.ceil(parents / 4));
   }
+  const t = tAt(levels) / 4;
   for (let x = 0; x < domain; x++) {
-    const leaf = Math.floor(x / leafWords);
-    const v = seeds[x] + (last[x % leafWords] & -t[leaf]);
-    out[x] = party === 0 ? v : -v;
+    const v = k.u32[dst / 4 + x] + (last[x % leafWords] & k.u32[t + Math.floor(x / leafWords)]);
+    k.u32[dst / 4 + x] = party === 0 ? v : -v;
   }
-  return out;
 }
 
 function wordsOf(bytes: Uint8Array): Uint32Array {

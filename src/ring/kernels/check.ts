@@ -123,6 +123,7 @@ const cases: [name: string, call: (k: Kernels) => void][] = [
   ['mul', (k) => k.mul(a(2), a(0), a(1), n)],
   ['xor', (k) => k.xor(a(2), a(0), a(1), n)],
   ['xorAnd', (k) => k.xorAnd(a(2), a(0), a(1), n)],
+  ['dpfLevel', (k) => k.dpfLevel(a(1), a(2), a(0), a(3), a(4), 132)],
   ['oneHot', (k) => k.oneHot(a(1), a(0), 4, 4, n)],
   ['pickBits', (k) => k.pickBits(a(0), a(1), a(2), a(3), 4, 4, 0, n)],
   ['mulRow', (k) => k.mulRow(a(2), a(0), a(1), 7, 143)],

@@ -30,6 +30,12 @@ export interface Kernels {
    */
   prg(dst: Ptr, key: Ptr, step: number, gate: number, stream: number, bits: number, first: number, n: number, scratch: Ptr): void;
 
+  /**
+   * One level of a point function's tree: from each of `parents` nodes (a multiple of 4; 4 words of seed, a word t of 0 or all ones) its
+   * two children, side by side. correction: 4 words for the seeds, then t's of the left and the right child, as words of 0 or all ones.
+   */
+  dpfLevel(below: Ptr, tBelow: Ptr, seeds: Ptr, t: Ptr, correction: Ptr, parents: number): void;
+
   // ── Bit-packing: 128 values of b bits ↔ 4·b words ─────────────────────────────────────────────────────────────────
   /**
    * Block of 128 values: value 4i+l (i < 32, l < 4) belongs to lane l; each lane's 32 values are concatenated, low bits first,

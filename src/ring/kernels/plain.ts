@@ -1,6 +1,7 @@
 import type { Kernels } from './kernels.ts';
 import { viewsOf } from './memory.ts';
 import { plainBits } from './plain/bits.ts';
+import { plainDpf } from './plain/dpf.ts';
 import { plainHarmonic } from './plain/harmonic.ts';
 import { plainMatrices } from './plain/matrices.ts';
 import { plainProducts } from './plain/products.ts';
@@ -17,6 +18,7 @@ export function plainKernels(memory: WebAssembly.Memory): Kernels {
     ...plainWords(views),
     ...plainShares(views),
     ...plainBits(views),
+    ...plainDpf(views),
     ...plainProducts(views),
     ...plainMatrices(views),
     ...plainHarmonic(views),

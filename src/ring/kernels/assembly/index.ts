@@ -2,6 +2,7 @@
 export { prg } from "./prg";
 export { openSum, pack, unpack } from "./pack";
 export { add, affine, bits, centre, copy, copyBox, fill, fill64, im2col, mul, mulRow, rowDot, sub, sumAxis } from "./words";
+export { dpfLevel } from "./dpf";
 export { oneHot, pickBits, xor, xorAnd } from "./bits";
 export { dealExtend, extend, truncate, truncate64 } from "./shares";
 export { mulWires, rowSquares, squareWire } from "./products";

@@ -5,6 +5,7 @@
  * Either alone is uniform, so the upload is one tensor, not two. The seed is fresh for every input.
  */
 import { dim, type Params, resolve } from '../program/program.ts';
+import { keystream } from './chacha20.ts';
 import { SubrosaError } from './errors.ts';
 import type { Manifest } from './manifest.ts';
 
@@ -57,6 +58,26 @@ export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
     }
   }
   return words;
+}
+
+export interface Shares {
+  /** P0's: 32 bytes. */
+  readonly seed: Uint8Array<ArrayBuffer>;
+  /** P1's: words − keystream of the seed, little-endian. */
+  readonly words: Uint8Array<ArrayBuffer>;
+}
+
+/** Two shares of these words. Every call draws a new seed; `words` stays as it is. */
+export function splitWords(words: Uint32Array): Shares {
+  return splitBy(crypto.getRandomValues(new Uint8Array(32)), words);
+}
+
+/** The same under a given seed, for test vectors: a seed used for two inputs reveals their difference. */
+export function splitBy(seed: Uint8Array<ArrayBuffer>, words: Uint32Array): Shares {
+  const rest = new Uint32Array(words.length);
+  keystream(seed, rest);
+  for (let i = 0; i < rest.length; i++) rest[i] = words[i] - rest[i];
+  return { seed, words: new Uint8Array(rest.buffer) };
 }
 
 /** Words of all inputs at these parameters. Throws SubrosaError 'bad-input' for parameters the program does not take. */

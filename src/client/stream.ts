@@ -3,6 +3,7 @@
  * Type 1: progress, JSON. 2: the output words. 3: an error, JSON. 2 or 3 comes once, last.
  */
 import { SubrosaError } from './errors.ts';
+import { parseJson } from './party.ts';
 
 export const streamType = 'application/vnd.subrosa.stream';
 
@@ -57,7 +58,7 @@ export async function readRecords(body: ReadableStream<Uint8Array>, length: numb
       const bytes = new Uint8Array(size);
       if (size > 0 && !(await fill(bytes))) bad('was cut short');
       if (head[0] === 2) return bytes;
-      text(head[0] as 1 | 3, JSON.parse(new TextDecoder().decode(bytes)));
+      text(head[0] as 1 | 3, parseJson(bytes) ?? bad('holds a text that is no JSON'));
     }
     return bad('ended without a result');
   } finally {

@@ -14,10 +14,9 @@ import type { Manifest } from '../client/manifest.ts';
 import { inputWords, outputsAt } from '../client/share.ts';
 import { records, streamType } from '../client/stream.ts';
 import type { Params } from '../program/program.ts';
-import { decode, Open } from '../session/messages.ts';
+import { decode, Open, type Progress } from '../session/messages.ts';
 import { Bodies, type BodyLimits } from './body.ts';
 import { type Host, HostedSession } from './hosted.ts';
-import type { Progress } from './progress.ts';
 import { Quota } from './quota.ts';
 import type { Caller, Catalogue } from './types.ts';
 
@@ -38,8 +37,6 @@ export interface ClientApi {
   readonly ready: () => SubrosaError | undefined;
   /** Web pages that may call: origins as browsers send them, or '*'. */
   readonly origins?: readonly string[];
-  /** Fed by the host's events; without it, streams tell of no rounds. */
-  readonly progress?: Progress;
   readonly limits?: Partial<ApiLimits>;
   /** Hears what was answered as 'internal': the answer itself says nothing of it. */
   readonly onError?: (error: unknown) => void;
@@ -63,13 +60,11 @@ const Step = z
   .transform(Number)
   .refine((step) => step <= 2 ** 32 - 2);
 const longestOpen = 1024;
-/** Milliseconds between two reports of progress. */
-const reportEvery = 100;
 /** Seconds a caller is asked to wait where the error does not say. */
 const waits: Partial<Record<keyof typeof codes, number>> = { busy: 1, 'not-ready': 2, draining: 10, 'out-of-memory': 5 };
 
 export function clientApi(options: ClientApi): Hono<Env> {
-  const { index, host, catalogue, progress } = options;
+  const { index, host, catalogue } = options;
   const limits = { ...apiLimits, ...options.limits };
   const bodies = new Bodies(limits);
   const quota = new Quota();
@@ -171,14 +166,13 @@ export function clientApi(options: ClientApi): Hono<Env> {
     quota.take(c.get('caller'));
     session.running = true;
     const share = await bodies.exactly(c.req.raw, bytes);
-    const far = progress?.begin(id, manifest.hash, params);
-    const work = hosted.run(number, params, share, outputsAt(manifest, params).sizes, c.req.raw.signal).finally(() => {
-      session.running = false;
-      share.fill(0);
-      progress?.end(id);
-    });
-    if (c.req.header('Accept') !== streamType) return c.body((await work) as Uint8Array<ArrayBuffer>, 200, { 'Content-Type': 'application/octet-stream' });
-    return c.body(progressStream(work, far, hosted, options.onError), 200, { 'Content-Type': streamType });
+    const run = (report: (progress: Progress) => void): Promise<Uint8Array<ArrayBuffer>> =>
+      hosted.run(number, params, share, outputsAt(manifest, params).sizes, c.req.raw.signal, report).finally(() => {
+        session.running = false;
+        share.fill(0);
+      });
+    if (c.req.header('Accept') !== streamType) return c.body(await run(() => {}), 200, { 'Content-Type': 'application/octet-stream' });
+    return c.body(recordStream(run, hosted, options.onError), 200, { 'Content-Type': streamType });
   };
 
   app.delete('/v1/sessions/:id', (c) => {
@@ -202,32 +196,26 @@ function paramsOf(manifest: Manifest, query: URLSearchParams): Params {
   );
 }
 
-/** Reports as they change, then the words, or why there are none. */
-function progressStream(work: Promise<Uint8Array>, far: (() => object) | undefined, hosted: HostedSession, onError?: (e: unknown) => void): ReadableStream<Uint8Array> {
-  let timer: ReturnType<typeof setInterval>;
+/** Progress as the host reports it, then the words, or why there are none. */
+function recordStream(run: (report: (progress: Progress) => void) => Promise<Uint8Array>, hosted: HostedSession, onError: ClientApi['onError']): ReadableStream<Uint8Array> {
+  const gone = new SubrosaError('aborted', 'the caller went away');
   return new ReadableStream<Uint8Array>({
     start(controller) {
-      let last = '';
-      const report = (): void => {
-        const now = far ? JSON.stringify(far()) : '';
-        if (now !== last) controller.enqueue(records.progress(now));
-        last = now;
+      // A caller that does not read is not told more and more.
+      const report = (progress: Progress): void => {
+        if ((controller.desiredSize ?? 0) > 0) controller.enqueue(records.progress(JSON.stringify(progress)));
       };
-      report();
-      timer = setInterval(report, reportEvery);
-      work
-        .then((words) => controller.enqueue(records.output(words)))
-        .catch((e) => controller.enqueue(records.error(JSON.stringify(errorBody(e, onError)))))
-        .then(() => controller.close())
+      run(report)
+        .then(records.output, (e) => records.error(JSON.stringify(errorBody(e, onError))))
+        .then((last) => {
+          controller.enqueue(last);
+          controller.close();
+        })
         // Cancelled: nobody reads on.
-        .catch(() => {})
-        .finally(() => clearInterval(timer));
+        .catch(() => {});
     },
-    cancel() {
-      clearInterval(timer);
-      hosted.end(new SubrosaError('aborted', 'the caller went away'));
-    },
-  });
+    cancel: () => hosted.end(gone),
+  }, { highWaterMark: 16 });
 }
 
 function sayable(e: unknown, onError?: (e: unknown) => void): SubrosaError {

@@ -3,7 +3,7 @@ import { errorFrom, SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
 import { linkPair } from '../net/memory.ts';
 import type { Params } from '../program/program.ts';
-import { decode, encode, encodeInput, Failed, frames, Open } from '../session/messages.ts';
+import { decode, encode, encodeInput, Failed, frames, Open, Progress } from '../session/messages.ts';
 
 /** What serves a client's link: a PartyHost. */
 export interface Host {
@@ -41,18 +41,22 @@ export class HostedSession {
         if (answer.id !== id || answer.hash !== hash) throw new SubrosaError('mismatch', `${this.party} answered for another session or program`);
         done();
       },
-      () => this.link.send(frames.open, this.number, 0, encode({ id, hash })),
+      () => this.link.send(frames.open, this.number, 0, encode({ id, hash, progress: true })),
     ).finally(() => clearTimeout(late));
   }
 
-  /** One step: this party's words of all outputs, one after the other; `sizes` says how many each has. Throws SubrosaError; the session is over then. */
-  run(step: number, params: Params, share: Uint8Array, sizes: readonly number[], signal: AbortSignal): Promise<Uint8Array> {
+  /**
+   * One step: this party's words of all outputs, one after the other; `sizes` says how many each has. `report` hears how far it is. Throws
+   * SubrosaError; the session is over then.
+   */
+  run(step: number, params: Params, share: Uint8Array, sizes: readonly number[], signal: AbortSignal, report: (progress: Progress) => void): Promise<Uint8Array<ArrayBuffer>> {
     const starts = sizes.map((_, i) => 4 * sizes.slice(0, i).reduce((a, b) => a + b, 0));
     const out = new Uint8Array(4 * sizes.reduce((a, b) => a + b, 0));
     const due = new Set(sizes.keys());
-    return this.exchange<Uint8Array>(
+    return this.exchange<Uint8Array<ArrayBuffer>>(
       signal,
       (done) => (f) => {
+        if (f.type === frames.progress) return report(decode(Progress, f.payload, this.party));
         if (f.type !== frames.output) return;
         if (!due.delete(f.seq) || f.payload.length !== 4 * sizes[f.seq]) throw new SubrosaError('internal', `${this.party} made an output of ${f.payload.length} bytes that is not due`);
         out.set(f.payload, starts[f.seq]);

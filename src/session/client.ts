@@ -1,12 +1,8 @@
-/**
- * A client: shares its inputs, sends each party its share, adds up what comes back.
- *
- * P0 gets a 32-byte seed and expands it; P1 gets the rest, so the upload is one tensor, not two. The seed is fresh for every input.
- */
-import { createCipheriv, randomBytes } from 'node:crypto';
-import { type ErrorCode, SubrosaError } from '../client/errors.ts';
+/** A client on links of its own: shares its inputs, sends each party its share, adds up what comes back. */
+import { randomBytes } from 'node:crypto';
+import { errorFrom, SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
-import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct } from '../client/share.ts';
+import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
 import type { Program } from '../program/program.ts';
 import { decode, encode, encodeInput, Failed, frames, Open } from './messages.ts';
@@ -27,8 +23,7 @@ export class ClientSession {
       link.onFrame = (f) => {
         if (f.session !== this.number) return;
         if (f.type !== frames.failed) return this.waiting?.frame(i as 0 | 1, f.type, f.seq, f.payload);
-        const { code, message } = decode(Failed, f.payload, link.peer);
-        this.fail(new SubrosaError(code as ErrorCode, message));
+        this.fail(errorFrom(decode(Failed, f.payload, link.peer)));
       };
       link.onClose = (error) => this.fail(error ?? new SubrosaError('peer-failed', `${link.peer} closed the connection`));
     });
@@ -56,11 +51,7 @@ export class ClientSession {
   async run(inputs: ClientInputs): Promise<Record<string, ClientOutput>> {
     const { manifest } = this;
     const params = paramsOf(manifest, inputs);
-    const words = encodeWords(manifest, inputs);
-    const seed = randomBytes(32);
-    const mask = createCipheriv('chacha20', seed, new Uint8Array(16)).update(new Uint8Array(4 * words.length));
-    const other = new Uint32Array(mask.buffer.slice(mask.byteOffset, mask.byteOffset + mask.length));
-    for (let i = 0; i < words.length; i++) words[i] -= other[i];
+    const { seed, words } = splitWords(encodeWords(manifest, inputs));
     const { sizes } = outputsAt(manifest, params);
     const step = this.step++;
     const shares: [Uint32Array, Uint32Array][] = sizes.map(() => [] as never);
@@ -75,7 +66,7 @@ export class ClientSession {
       };
     }, () => {
       this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
-      this.links[1].send(frames.input, this.number, step, encodeInput(step, params, new Uint8Array(words.buffer)));
+      this.links[1].send(frames.input, this.number, step, encodeInput(step, params, words));
     });
     return reconstruct(manifest, params, shares);
   }

@@ -1,0 +1,36 @@
+/** One question to both parties: both answer, or the error that says most is thrown. */
+import { type ErrorCode, SubrosaError } from './errors.ts';
+
+/**
+ * What follows from a failure elsewhere says least: a party whose peer is gone, or told to end, only repeats it. A socket that broke under
+ * us names the party that is gone, so it says more than the other one's 'peer-failed'. Everything else is the cause itself.
+ */
+const telling: Partial<Record<ErrorCode, number>> = { aborted: 0, ended: 1, 'peer-failed': 2, timeout: 3, unreachable: 4 };
+const says = (e: unknown): number => (e instanceof SubrosaError ? (telling[e.code] ?? 5) : 6);
+
+/** Milliseconds the other party has to say why, when the first error is but a consequence. */
+const grace = 250;
+
+/** When one fails the other is stopped: at once when the error is the cause itself, else after `grace`. */
+export async function both<P, T>(parties: readonly [P, P], signal: AbortSignal | undefined, ask: (party: P, index: 0 | 1, signal: AbortSignal) => Promise<T>): Promise<[T, T]> {
+  const stop = new AbortController();
+  const abort = (): void => stop.abort(signal?.reason);
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const answers = await Promise.allSettled(
+    parties.map((party, i) =>
+      ask(party, i as 0 | 1, stop.signal).catch((e: unknown) => {
+        if (says(e) > 4) abort();
+        else timer ??= setTimeout(abort, grace);
+        throw e;
+      }),
+    ),
+  );
+  clearTimeout(timer);
+  signal?.removeEventListener('abort', abort);
+  if (signal?.aborted) throw new SubrosaError('aborted', 'the run was stopped', { cause: signal.reason });
+  const failures = answers.flatMap((a) => (a.status === 'rejected' ? [a.reason as unknown] : []));
+  if (failures.length > 0) throw failures.reduce((most, e) => (says(e) > says(most) ? e : most));
+  return answers.map((a) => (a as PromiseFulfilledResult<T>).value) as [T, T];
+}

@@ -4,6 +4,7 @@
  * the smallest that OpenSSL takes, written here in DER (RFC 5280) in place of a library.
  */
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
+import { algorithms, bits, commonName, der, generalizedTime, pem, sequence } from './der.ts';
 
 export interface Identity {
   name: string;
@@ -36,33 +37,12 @@ export function spkiOfKey(key: KeyObject): string {
 }
 
 function selfSigned(name: string, kind: KeyKind, privateKey: KeyObject, publicKey: KeyObject): Buffer {
-  const algorithm = sequence(oid(kind === 'p256' ? '2a8648ce3d040302' : '2b6570')); // ecdsa-with-SHA256, Ed25519
-  const commonName = sequence(der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from(name)))));
   const serial = randomBytes(16);
   serial[0] = (serial[0] & 0x3f) | 0x40; // positive, full length
-  const forEver = sequence(der(0x18, Buffer.from('20200101000000Z')), der(0x18, Buffer.from('99991231235959Z')));
+  const forEver = sequence(generalizedTime(new Date('2020-01-01')), generalizedTime(new Date('9999-12-31T23:59:59Z')));
   const version = der(0xa0, der(0x02, Buffer.from([2])));
   const spki = publicKey.export({ type: 'spki', format: 'der' });
-  const body = sequence(version, der(0x02, serial), algorithm, commonName, forEver, commonName, spki);
+  const body = sequence(version, der(0x02, serial), algorithms[kind], commonName(name), forEver, commonName(name), spki);
   const signature = sign(kind === 'p256' ? 'sha256' : null, body, privateKey);
-  return sequence(body, algorithm, der(0x03, Buffer.from([0]), signature));
-}
-
-function der(tag: number, ...parts: Uint8Array[]): Buffer {
-  const content = Buffer.concat(parts);
-  const n = content.length;
-  const length = n < 128 ? [n] : n < 256 ? [0x81, n] : [0x82, n >> 8, n & 255];
-  return Buffer.concat([Buffer.from([tag, ...length]), content]);
-}
-
-function sequence(...parts: Uint8Array[]): Buffer {
-  return der(0x30, ...parts);
-}
-
-function oid(hex: string): Buffer {
-  return der(0x06, Buffer.from(hex, 'hex'));
-}
-
-function pem(label: string, bytes: Buffer): string {
-  return `-----BEGIN ${label}-----\n${bytes.toString('base64').replace(/(.{64})(?=.)/g, '$1\n')}\n-----END ${label}-----\n`;
+  return sequence(body, algorithms[kind], bits(signature));
 }

@@ -61,6 +61,7 @@ Examples:
   $ subrosa run minilm "a cat" "a dog" "taxes"     embeddings and their similarities
   $ subrosa compile model.onnx --weights private -o out
   $ subrosa cost out --tokens 64                   rounds, bytes and time before anything runs
+  $ subrosa up --open                              all roles as services, with a page
 
 Every command: subrosa COMMAND --help`,
     );
@@ -141,6 +142,15 @@ Every command: subrosa COMMAND --help`,
     .addOption(timeoutOption())
     .addHelpText('after', '\nExamples:\n  $ subrosa demo')
     .action(async (options) => (await import('./demo.ts')).demoCommand(options));
+  program
+    .command('up')
+    .description('two parties, a dealer and a page to try them, on this machine')
+    .argument('[model...]', "models to serve (default: fashion-vit, and minilm when it was pulled)")
+    .option('--port <n>', "the page's port (default: any that is free)", whole(0, 65535))
+    .option('--open', 'open the page in a browser')
+    .option('--json', 'one JSON line on stdout when all is ready')
+    .addHelpText('after', '\nEnds with Ctrl-C. Examples:\n  $ subrosa up --open\n  $ subrosa up fashion-vit minilm --json')
+    .action(async (models, options) => (await import('./up.ts')).upCommand(models, options));
   return withManners(program);
 }
 

@@ -107,7 +107,7 @@ export function toTensor(pixels: Pixels, spec: ImageSpec): Tensor {
 }
 
 /** Ink on paper: the border is brighter than the whole. */
-function brightBorder({ width, height, channels, data }: Pixels): boolean {
+export function brightBorder({ width, height, channels, data }: Pixels): boolean {
   let [border, count, all] = [0, 0, 0];
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)

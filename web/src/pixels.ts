@@ -1,0 +1,33 @@
+/** Pictures between files, canvases and what a model takes. */
+import { brightBorder, type ImageSpec, type Pixels } from '../../src/tasks/pixels.ts';
+
+export function blank(width: number, height: number): ImageData {
+  const image = new ImageData(width, height);
+  for (let i = 3; i < image.data.length; i += 4) image.data[i] = 255;
+  return image;
+}
+
+/** Grey or coloured pixels as a canvas has them. */
+export function toImageData({ width, height, channels, data }: Pixels): ImageData {
+  const image = blank(width, height);
+  for (let i = 0; i < width * height; i++)
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = data[i * channels + (channels === 1 ? 0 : c)];
+  return image;
+}
+
+export function fromImageData(image: ImageData, channels: 1 | 3): Pixels {
+  const { width, height, data: rgba } = image;
+  const data = new Uint8Array(width * height * channels);
+  for (let i = 0; i < width * height; i++) {
+    const [r, g, b] = [rgba[4 * i], rgba[4 * i + 1], rgba[4 * i + 2]];
+    // Where all three are equal this is their value exactly.
+    if (channels === 1) data[i] = Math.round((299 * r + 587 * g + 114 * b) / 1000);
+    else data.set([r, g, b], 3 * i);
+  }
+  return { width, height, channels, data };
+}
+
+/** A file as the model is to get it: upright, brought to its size, turned round where it is ink on paper. Throws what the browser says of a file it cannot read. */
+export async function fromFile(file: Blob, spec: ImageSpec): Promise<ImageData> {
+  return blank(spec.width, spec.height);
+}

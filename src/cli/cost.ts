@@ -1,9 +1,10 @@
 /** subrosa cost: what an answer will take, from the gates' own formulas; nothing runs. */
 import type { CompiledFolder } from '../folder/index.ts';
+import { bind } from '../program/bind.ts';
 import { cost, type LayerCost, type ProgramCost } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
 import { type BuildOptions, compiledOf } from './compiled.ts';
-import { type Estimate, estimate, type Machine, measure, networks } from './estimate.ts';
+import { alone, estimate, type Machine, measure, networks } from './estimate.ts';
 import { atText, largest } from './params.ts';
 import { columns, drawn } from './table.ts';
 import { bytesText, countText, out, percent, print, say, secondsText, UsageError } from './terminal.ts';
@@ -39,8 +40,7 @@ function paramsFor({ program, client }: CompiledFolder, tokens: number | undefin
   return Object.fromEntries(entries.map(([name]) => [name, tokens]));
 }
 
-const ofLayer = (l: LayerCost, m: Machine): Estimate => estimate({ ...l, opened: l.openedBytes, correction: l.correctionBytes }, m);
-const ofAll = (c: ProgramCost, m: Machine): Estimate => estimate({ ...c, opened: c.bytes.p0p1, correction: c.bytes.dealer }, m);
+const ofLayer = (l: LayerCost, m: Machine): number => alone({ ...l, opened: l.openedBytes, correction: l.correctionBytes }, m);
 
 function json(folder: CompiledFolder, params: Params, total: ProgramCost, machine: Machine): object {
   const row = ({ layer, openedBytes, correctionBytes, ...rest }: LayerCost, name: string): object => ({
@@ -56,7 +56,7 @@ function json(folder: CompiledFolder, params: Params, total: ProgramCost, machin
     params,
     gates: folder.program.gates.length,
     ...rest,
-    seconds: ofAll(total, machine),
+    seconds: estimate(bind(folder.program, params), total, machine),
     machine,
     networks,
     tightest: folder.record()?.tightest[0],
@@ -77,11 +77,11 @@ function show(folder: CompiledFolder, params: Params, total: ProgramCost, machin
     bytesText(l.openedBytes),
     bytesText(l.correctionBytes),
     countText(l.partyMacs),
-    secondsText(ofLayer(l, machine).here),
+    secondsText(ofLayer(l, machine)),
   ];
   const layers = columns([...align], ['layer', ...head]);
   for (const l of total.layers) layers.push(cells(l));
-  const seconds = ofAll(total, machine);
+  const seconds = estimate(bind(program, params), total, machine);
   const bold = [
     `total`,
     `${total.rounds}`,
@@ -102,9 +102,9 @@ function show(folder: CompiledFolder, params: Params, total: ProgramCost, machin
   print(`  client  ${bytesText(total.bytes.client)} to and from both parties`);
   print(`  dealer  ${countText(total.dealerMacs)} multiply-adds`);
   if (tight) print(`  tightest bound  ${percent(tight.used)} of the ring, ${tight.tensor}`);
-  print(
-    `  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), ${networks.map((n) => `${out.bold(secondsText(seconds[n.name as 'LAN' | 'WAN']))} over a ${n.name} of ${1000 * n.rtt} ms and ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`).join(', ')}`,
-  );
+  print(`  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), and with each role on one like it`);
+  for (const n of networks)
+    print(`    ${out.bold(secondsText(seconds.over[n.name]).padEnd(8))} over ${n.name}: ${1000 * n.rtt} ms there and back, ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`);
   say(
     out.dim(
       'layers that run side by side share rounds, so theirs add up to more than the total; rounds and bytes are exact, seconds are estimates',

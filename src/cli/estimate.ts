@@ -3,10 +3,13 @@
  * bytes, by factors read off profiles of whole models (2026-11, within about a third). A party's time is that of party 0, the slower.
  */
 import { availableParallelism } from 'node:os';
-import type { ProgramCost } from '../program/cost.ts';
+import type { Binding } from '../program/bind.ts';
+import { frameHeader, type ProgramCost } from '../program/cost.ts';
+import { type Line, simulate, type Work } from '../program/timing.ts';
 import { gemmScratch, panelWords, prgScratch } from '../ring/kernels/kernels.ts';
 import { firstFree, newMemory } from '../ring/kernels/memory.ts';
 import { wasmKernels } from '../ring/kernels/wasm.ts';
+import { planRing } from '../runtime/plan.ts';
 
 /** Times of PRG bytes that a byte of each kind costs. */
 const perCorrection = { party: 3, dealer: 5 };
@@ -16,14 +19,12 @@ const perWire = 2.5;
 /** Seconds a round takes besides: the event loop, the kernel's sockets; more when three processes share fewer cores. */
 const perRound = { alone: 150e-6, crowded: 400e-6 };
 
-export interface Network {
+export interface Network extends Line {
   readonly name: string;
-  /** Seconds there and back; bits a second, each way. */
-  readonly rtt: number;
-  readonly bandwidth: number;
 }
 export const networks: readonly Network[] = [
   { name: 'LAN', rtt: 0.001, bandwidth: 5e9 },
+  { name: 'regional', rtt: 0.01, bandwidth: 1e9 },
   { name: 'WAN', rtt: 0.04, bandwidth: 100e6 },
 ];
 
@@ -65,26 +66,63 @@ function rate(work: () => void, amount: number): number {
 export interface Estimate {
   /** Three processes on this machine. */
   readonly here: number;
-  /** Each role on a machine like this one. */
-  readonly LAN: number;
-  readonly WAN: number;
+  /** By network: each role on a machine like this one. */
+  readonly over: Readonly<Record<string, number>>;
 }
 
-type Counts = Pick<ProgramCost, 'rounds' | 'partyMacs' | 'dealerMacs'> & { readonly opened: number; readonly correction: number };
+type Counts = Pick<ProgramCost, 'partyMacs' | 'dealerMacs'> & { readonly opened: number; readonly correction: number };
+
+/** Seconds of computing at one party and at the dealer. `opened` counts both directions. */
+function computing(c: Counts, m: Machine): { party: number; dealer: number } {
+  const [opened, correction] = [c.opened / m.prg, c.correction / m.prg];
+  return {
+    party: c.partyMacs / m.macs + (perCorrection.party + perWire) * correction + (perOpened.party + perWire) * opened,
+    dealer: c.dealerMacs / m.macs + (perCorrection.dealer + perWire) * correction + perOpened.dealer * opened,
+  };
+}
+
+/** All on this machine, without a network: the slower of a party and the dealer, or all three where they share fewer cores. */
+export function alone(c: Counts & { readonly rounds: number }, m: Machine): number {
+  const { party, dealer } = computing(c, m);
+  return m.cores >= 3 ? Math.max(party + c.rounds * perRound.alone, dealer) : (2 * party + dealer) / m.cores + c.rounds * perRound.crowded;
+}
 
 /**
- * Both parties send at once, so a round is half a round trip. Party 1 hears from party 0 and the dealer over one line. The dealer runs
- * ahead: what counts is the slower of the two.
+ * The work of a step as `simulate` plays it. A gate's openings, multiplications and corrections count where they are sent, finished and
+ * read. `crowded`: all roles share this machine's cores, so that a party's work takes as many times longer as there are roles for a core.
  */
-export function estimate(c: Counts, m: Machine): Estimate {
-  const [opened, correction] = [c.opened / m.prg, c.correction / m.prg];
-  const party = c.partyMacs / m.macs + (perCorrection.party + perWire) * correction + (perOpened.party + perWire) * opened;
-  const dealer = c.dealerMacs / m.macs + (perCorrection.dealer + perWire) * correction + perOpened.dealer * opened;
-  const rounds = c.rounds * perRound.alone;
-  const over = ({ rtt, bandwidth }: Network): number =>
-    Math.max(party + rounds + (8 * c.opened) / 2 / bandwidth, dealer, (8 * (c.opened / 2 + c.correction)) / bandwidth) +
-    (c.rounds * rtt) / 2;
-  const [lan, wan] = networks.map(over);
-  const here = m.cores >= 3 ? Math.max(party + rounds, dealer) : (2 * party + dealer) / m.cores + c.rounds * perRound.crowded;
-  return { here, LAN: lan, WAN: wan };
+export function workOf(b: Binding, m: Machine, crowded = false): Work {
+  const none: Counts = { partyMacs: 0, dealerMacs: 0, opened: 0, correction: 0 };
+  const total = b.gates.reduce((s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).party, 0);
+  const dealt = b.gates.reduce((s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).dealer, 0);
+  const stretch = crowded ? Math.max(1, (2 * total + dealt) / m.cores / total) : 1;
+  const round = crowded && m.cores < 3 ? perRound.crowded : perRound.alone;
+  const rounds = Array.from({ length: b.rounds + 1 }, (_, r) => ({ seconds: r < b.rounds ? round : 0, opened: r < b.rounds ? frameHeader : 0 }));
+  const dealer = new Map<number, number>();
+  for (const g of b.gates) {
+    const { openedBytes, correctionBytes, partyMacs } = g.cost;
+    for (let r = g.start; r < g.end; r++) {
+      const opened = openedBytes / (g.end - g.start);
+      rounds[r].opened += opened;
+      rounds[r].seconds += stretch * computing({ ...none, opened: 2 * opened }, m).party;
+    }
+    rounds[g.end].seconds += stretch * computing({ ...none, partyMacs, correction: correctionBytes }, m).party;
+    dealer.set(g.node.id, computing({ ...g.cost, opened: 2 * openedBytes, correction: correctionBytes }, m).dealer);
+  }
+  const { after } = planRing(b);
+  const sizes = (list: readonly { readonly tensor: number }[]): number => list.reduce((s, { tensor }) => s + 4 * b.tensors[tensor].size, frameHeader);
+  return {
+    rounds,
+    blocks: b.blocks.map((k, i) => ({ ...k, bytes: k.bytes + frameHeader, after: after[i], seconds: dealer.get(k.gate)! })),
+    input: sizes(b.program.inputs),
+    output: sizes(b.program.outputs),
+  };
 }
+
+export const estimate = (b: Binding, c: ProgramCost, m: Machine): Estimate => {
+  const work = workOf(b, m);
+  return {
+    here: alone({ ...c, opened: c.bytes.p0p1, correction: c.bytes.dealer }, m),
+    over: Object.fromEntries(networks.map((n) => [n.name, simulate(work, n)])),
+  };
+};

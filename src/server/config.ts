@@ -3,11 +3,10 @@ import { readFileSync } from 'node:fs';
 import { dirname, extname, resolve } from 'node:path';
 import { parse as parseToml } from 'smol-toml';
 import { z } from 'zod';
-import { loopbackOnly } from './demo.ts';
 import { nearest } from './nearest.ts';
 import { bare, type Config, ConfigSchema, hostPort, metaOf } from './schema.ts';
 
-export type { ApiConfig, Config } from './schema.ts';
+export { type ApiConfig, bytesOf, type Config, hostPort } from './schema.ts';
 
 /** A configuration that cannot be: file, key, what was expected; a line for each problem. */
 export class ConfigError extends Error {
@@ -104,9 +103,7 @@ export const dials: Readonly<Record<Role, readonly Role[]>> = { p0: ['dealer'], 
 export const callers: Readonly<Record<Role, readonly Role[]>> = { p0: ['p1'], p1: [], dealer: ['p0', 'p1'] };
 
 /** What a role needs beyond the shape of each key. */
-function rules(config: Config): string[] {
-  return [...linkRules(config), ...apiRules(config), ...demoRules(config)];
-}
+const rules = (config: Config): string[] => [...linkRules(config), ...apiRules(config)];
 
 function linkRules({ role, links }: Config): string[] {
   const wrong: string[] = [];
@@ -147,15 +144,4 @@ function apiRules({ role, api }: Config): string[] {
   const twice = names.find((n, i) => names.indexOf(n) !== i);
   if (twice) wrong.push(`'api.tokens' names '${twice}' twice: quotas go by name`);
   return wrong;
-}
-
-function demoRules({ role, demo, links, api, metrics }: Config): string[] {
-  if (!demo) return [];
-  if (role === 'dealer') return ["'demo' is for parties"];
-  try {
-    loopbackOnly([links.listen, api?.listen, metrics.listen].flatMap((l) => (l ? [hostPort(l).host] : [])));
-    return [];
-  } catch (e) {
-    return [(e as Error).message];
-  }
 }

@@ -15,7 +15,8 @@ import { hostPort } from './schema.ts';
 export type App = Hono<{ Bindings: HttpBindings }>;
 
 export interface HttpListener {
-  readonly url: string;
+  /** 'host:port', with the port it was given for port 0. */
+  readonly address: string;
   /** Reads certificates again: for connections to come. Throws ConfigError, and keeps the old ones. */
   renew(config: Pick<ApiConfig, 'cert' | 'key' | 'clientCa'>): void;
   /** No new connections or requests; resolves when those that run are answered, or cut off after `seconds`. */
@@ -79,9 +80,8 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
     });
     server.listen(port, host, resolve);
   });
-  const taken = (server.address() as AddressInfo).port;
   return {
-    url: `${tls?.cert ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${taken}`,
+    address: `${listen.slice(0, listen.lastIndexOf(':'))}:${(server.address() as AddressInfo).port}`,
     renew(next) {
       if (!('setSecureContext' in server)) return;
       try {

@@ -3,7 +3,9 @@
  * library or a later line might add.
  */
 import { destination, type Logger, pino } from 'pino';
+import type { DealerEvents, HostEvents } from '../session/events.ts';
 import type { Config } from './config.ts';
+import { modelLabel } from './metrics.ts';
 
 export type { Logger } from 'pino';
 
@@ -24,4 +26,19 @@ export function makeLog(role: Config['role'], level: Config['log']['level'], wri
   };
   // Written at once: what is logged before a crash is on its way already.
   return pino(options, write ? { write } : destination({ dest: 1, sync: true }));
+}
+
+const milliseconds = (seconds: number): number => Math.round(1e4 * seconds) / 10;
+
+/** A line for each session's end and each step: whose, which model, how long, how much. */
+export function logEvents(log: Logger): HostEvents & DealerEvents {
+  return {
+    sessionEnded: (client, hash, code) => log.info({ client, model: modelLabel(hash), ...(code && { code }) }, 'session ended'),
+    stepDone: (r) =>
+      log.info(
+        { client: r.client, model: modelLabel(r.hash), params: r.params, queued: milliseconds(r.queuedSeconds), ms: milliseconds(r.seconds), rounds: r.rounds, sent: r.sentBytes, received: r.receivedBytes },
+        'step',
+      ),
+    stepDealt: (r) => log.info({ model: modelLabel(r.hash), params: r.params, ms: milliseconds(r.seconds), sent: r.bytes }, 'step dealt'),
+  };
 }

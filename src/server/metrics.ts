@@ -12,7 +12,9 @@ import type { LinkTotals } from './links.ts';
 export interface Sources {
   load(): Pick<HostLoad, 'sessions' | 'queued' | 'running'>;
   links(): readonly LinkTotals[];
+  /** Those here, and what each takes in memory, 0 when it is not there. */
   models(): readonly { readonly hash: string; readonly memory: number }[];
+  program(hash: string): Program | undefined;
   ready(): boolean;
   /** When the configuration was read last: milliseconds since 1970. */
   reloaded(): number;
@@ -21,8 +23,7 @@ export interface Sources {
 export interface RoleMetrics {
   readonly registry: Registry;
   readonly events: Required<Pick<HostEvents, 'sessionOpened' | 'sessionEnded' | 'stepDone'>> & Required<DealerEvents>;
-  modelLoaded(program: Program, hash: string): void;
-  modelEvicted(hash: string): void;
+  modelEvicted(): void;
 }
 
 export const modelLabel = (hash: string): string => hash.slice(0, 12);
@@ -84,11 +85,13 @@ export function roleMetrics(sources: Sources): RoleMetrics {
   const stepSeconds = histogram('step_seconds', "From a step's start to its last output sent; at the dealer, making its corrections");
   const queueSeconds = histogram('queue_seconds', 'In the queue, before a step starts');
   const evictions = counter('model_evictions', 'Models that left memory for others');
-  const used = new Gauge({
-    name: 'subrosa_bound_used_ratio',
-    help: "The program's tightest tensor: its largest value allowed, over half the ring. A fact of the program; no value is looked at",
-    labelNames: ['model'],
-    registers,
+  const used = new Map<string, number>();
+  gauge('bound_used_ratio', "The program's tightest tensor: the largest value allowed, over half the ring. A fact of the program; no value is looked at", ['model'], (g) => {
+    for (const { hash } of sources.models()) {
+      const program = used.has(hash) ? undefined : sources.program(hash);
+      if (program) used.set(hash, tightest(program));
+      g.set({ model: modelLabel(hash) }, used.get(hash) ?? 0);
+    }
   });
   const profiled = (profile: ReadonlyMap<string, number> | undefined): void => {
     for (const [gate, seconds] of profile ?? []) gateSeconds.inc({ gate }, seconds);
@@ -116,11 +119,7 @@ export function roleMetrics(sources: Sources): RoleMetrics {
         profiled(r.profile);
       },
     },
-    modelLoaded: (program, hash) => used.set({ model: modelLabel(hash) }, tightest(program)),
-    modelEvicted(hash) {
-      evictions.inc();
-      used.remove({ model: modelLabel(hash) });
-    },
+    modelEvicted: () => evictions.inc(),
   };
 }
 

@@ -139,7 +139,6 @@ const Log = z.strictObject({
 export const ConfigSchema = z.strictObject({
   role: z.enum(['p0', 'p1', 'dealer']).describe('p0, p1 or dealer'),
   threads: count(1, 8, 'threads that compute'),
-  demo: z.boolean().default(false).describe('shows what this party receives; only with every listener on a loopback address'),
   owners: z.array(Owner).default([]).meta({ description: 'who may put models here: {name, key (Ed25519, public, base64 or hex)}', ...live }),
   links: Links.describe('Links between roles: mutual TLS 1.3, each key pinned'),
   api: Api.optional().describe('HTTP interface: clients and owners at parties, owners at the dealer (which needs none)'),

@@ -46,6 +46,7 @@ function sourceFiles(at: Uncompiled): string[] {
       return described.test(e.name) || e.name.endsWith('.safetensors') || dir.match(/[\\/]\d+_\w+$/) ? [path] : [];
     });
   if (at.kind === 'folder') return list(at.dir).sort();
+  if (at.kind === 'gguf') return [at.file];
   const near = at.dirs.flatMap((dir) =>
     ['config.json', 'preprocessor_config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.onnx_data'].map((f) => join(dir, f)),
   );

@@ -19,7 +19,8 @@ export type Located =
   | { readonly kind: 'compiled'; readonly dir: string; readonly name: string }
   /** `dirs`: where files that describe the model may lie. */
   | { readonly kind: 'onnx'; readonly file: string; readonly name: string; readonly dirs: readonly string[] }
-  | { readonly kind: 'folder'; readonly dir: string; readonly name: string };
+  | { readonly kind: 'folder'; readonly dir: string; readonly name: string }
+  | { readonly kind: 'gguf'; readonly file: string; readonly name: string };
 export type Uncompiled = Exclude<Located, { kind: 'compiled' }>;
 
 export function locate(what: string): Located {
@@ -42,11 +43,12 @@ export function locate(what: string): Located {
 
 function file(path: string): Located {
   if (path.endsWith('.onnx')) return onnx(path);
+  if (path.endsWith('.gguf')) return { kind: 'gguf', file: path, name: safe(basename(path, '.gguf')) };
   if (basename(path) === 'program.json') return folder(dirname(path));
   if (path.endsWith('.safetensors')) throw new UsageError(`${path} holds weights only: give the folder that has its config.json too`);
   throw new UsageError(
     `${path} is not a model this program reads`,
-    'an .onnx file, or a folder with config.json and safetensors, is expected',
+    'an .onnx or .gguf file, or a folder with config.json and safetensors, is expected',
   );
 }
 
@@ -67,9 +69,13 @@ function folder(dir: string): Located {
   const others = files.filter((f) => f.endsWith('.onnx'));
   if (others.length === 1) return onnx(join(dir, others[0]));
   if (others.length > 1) throw new UsageError(`${dir} holds several ONNX files: name one of ${others.join(', ')}`);
-  const gguf = files.find((f) => f.endsWith('.gguf'));
-  if (gguf) throw new UsageError(`${join(dir, gguf)}: GGUF files are not read yet; safetensors and ONNX are`);
-  throw new UsageError(`${dir} holds no model`, 'program.json, or config.json with safetensors, or an .onnx file is expected in it');
+  const ggufs = files.filter((f) => f.endsWith('.gguf'));
+  if (ggufs.length === 1) return { kind: 'gguf', file: join(dir, ggufs[0]), name };
+  if (ggufs.length > 1) throw new UsageError(`${dir} holds several GGUF files: name one of ${ggufs.join(', ')}`);
+  throw new UsageError(
+    `${dir} holds no model`,
+    'program.json, or config.json with safetensors, or an .onnx or .gguf file is expected in it',
+  );
 }
 
 /** Fit for a folder's name. */

@@ -10,6 +10,7 @@ import { readOnnx } from '../import/onnx/read.ts';
 import { loadImageSpec } from '../tasks/image.ts';
 import { plainSpec } from '../tasks/pixels.ts';
 import type { Uncompiled } from './locate.ts';
+import { UsageError } from './terminal.ts';
 
 export interface Source {
   readonly name: string;
@@ -22,11 +23,21 @@ export interface Source {
 }
 
 export function readSource(at: Uncompiled): Source {
+  if (at.kind === 'gguf') return languageModel(at.file);
   return at.kind === 'folder' ? pretrained(at.dir, at.name) : fromOnnx(at);
+}
+
+/** Decoders have a float meaning and no lowering. */
+function languageModel(path: string): never {
+  throw new UsageError(
+    `${path} is a language model, which cannot be compiled to run privately`,
+    `subrosa generate ${path} "A prompt" --plain     runs it in plaintext`,
+  );
 }
 
 function pretrained(dir: string, name: string): Source {
   const { graph, client, meta } = importPretrained(dir);
+  if (meta.task === 'text-generation') return languageModel(dir);
   return {
     name,
     graph: { ...rewrite(graph), name },

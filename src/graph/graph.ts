@@ -8,7 +8,9 @@
  *   LayerNormalization(x; scale, bias)   over the last axis, attr epsilon (ONNX's own operator; RMSNormalization likewise)
  *   Gelu(x)                      attr approximate: 'none' | 'tanh'
  *   Silu(x)
- *   Attention(q, k, v)           q, k, v [tokens, heads·d] or [batch, tokens, heads·d]; attrs heads, scale; softmax over keys
+ *   Attention(q, k, v, mask, pastK, pastV)   q, k, v [tokens, heads·d] or [batch, tokens, heads·d]; attrs heads, scale; softmax over keys.
+ *                                Decoders: pastK, pastV are rows before k, v; attrs kvHeads (heads share keys), causal, window, softcap
+ *   Rotary(x, cos, sin, past)    rotary positions: x [n, heads·d] turned by rows past … past + n − 1 of the tables (ops/decoder.ts)
  * Sequence length and the like are public parameters: an input's dimension may be a name ('n'); everything after it is found by
  * running. Reshape targets use 0 (copy) and −1 (infer) so that one graph serves every length.
  */
@@ -19,6 +21,22 @@ export interface Tensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly data: Float32Array | Float64Array | Uint8Array;
+  /** Where a constant's values come from, when its file holds them in few bits. */
+  readonly lowBit?: LowBit;
+}
+
+/**
+ * A matrix [out, in] as its file has it, in blocks of integers that share a scale (src/import/gguf/quants.ts unpacks them). The constant of
+ * a Linear is the transpose, [in, out]; its `data` is made from this when it is asked for.
+ */
+export interface LowBit {
+  /** 'Q8_0', 'Q4_K', 'BF16' … */
+  readonly type: string;
+  readonly shape: readonly [number, number];
+  /** Row after row. */
+  readonly bytes: Uint8Array;
+  /** As floats, made anew. */
+  floats(): Float32Array;
 }
 
 export type AttrValue = number | string | number[] | string[] | Tensor;
@@ -47,6 +65,13 @@ export interface Graph {
   /** In running order. */
   readonly nodes: GraphNode[];
   readonly constants: Map<string, Tensor>;
+  /** A decoder's state: what a pass gives in `output` [n, width] belongs below `input` [past, width] in the next. */
+  readonly caches?: readonly Cache[];
+}
+
+export interface Cache {
+  readonly input: string;
+  readonly output: string;
 }
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

@@ -1,28 +1,41 @@
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { ModelError } from '../graph/graph.ts';
-import { duplicateKey, readSafetensors, type SafeTensors, safetensorsChunks, type TensorData, type TensorInfo } from './safetensors.ts';
+import {
+  duplicateKey,
+  readSafetensors,
+  type SafeTensors,
+  type Source,
+  safetensorsChunks,
+  type TensorData,
+  type TensorInfo,
+} from './safetensors.ts';
 
-/** safetensors on disk: one file read tensor by tensor, or the several files of a sharded model as if they were one. */
-export function openSafetensors(path: string): SafeTensors {
+/** A file read piece by piece. Throws ModelError when it cannot be opened, or ends while being read. */
+export function openSource(path: string): { source: Source; close: () => void } {
   let fd: number;
   try {
     fd = openSync(path, 'r');
   } catch (e) {
     throw new ModelError(`${path}: cannot be opened (${(e as NodeJS.ErrnoException).code})`);
   }
-  const close = (): void => closeSync(fd);
+  const read = (begin: number, end: number): Uint8Array => {
+    const bytes = new Uint8Array(end - begin);
+    for (let at = 0; at < bytes.length; ) {
+      const n = readSync(fd, bytes, at, Math.min(bytes.length - at, 1 << 30), begin + at);
+      if (n === 0) throw new ModelError(`${path}: ended at byte ${begin + at} while it was being read`);
+      at += n;
+    }
+    return bytes;
+  };
+  return { source: { label: path, size: fstatSync(fd).size, read }, close: () => closeSync(fd) };
+}
+
+/** safetensors on disk: one file read tensor by tensor, or the several files of a sharded model as if they were one. */
+export function openSafetensors(path: string): SafeTensors {
+  const { source, close } = openSource(path);
   try {
-    const read = (begin: number, end: number): Uint8Array => {
-      const bytes = new Uint8Array(end - begin);
-      for (let at = 0; at < bytes.length; ) {
-        const n = readSync(fd, bytes, at, Math.min(bytes.length - at, 1 << 30), begin + at);
-        if (n === 0) throw new ModelError(`${path}: ended at byte ${begin + at} while it was being read`);
-        at += n;
-      }
-      return bytes;
-    };
-    return readSafetensors({ label: path, size: fstatSync(fd).size, read }, close);
+    return readSafetensors(source, close);
   } catch (e) {
     close();
     throw e;

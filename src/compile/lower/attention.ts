@@ -28,6 +28,14 @@ import {
 } from './softmax.ts';
 
 export function attention(low: Lowering, node: GraphNode): void {
+  if (
+    node.inputs.length > 3 ||
+    node.attrs.causal ||
+    node.attrs.window ||
+    node.attrs.softcap ||
+    (node.attrs.kvHeads ?? node.attrs.heads) !== node.attrs.heads
+  )
+    throw new ModelError(`${node.name}: causal attention, windows, shared keys and caches have no gates`);
   const [q, k, v] = node.inputs.map((name) => low.value(name));
   const heads = node.attrs.heads as number;
   const softScale = node.attrs.scale as number;

@@ -109,9 +109,12 @@ function linear(x: Inputs): Tensor[] {
     K,
     a: floats(t),
     aAt: 0,
-    b: floats(w),
+    // Asked for only while it is not packed: low-bit weights are made into floats for this.
+    get b() {
+      return w.lowBit?.floats() ?? floats(w);
+    },
     bAt: 0,
-    transposed: false,
+    transposed: w.lowBit !== undefined,
     c: floats(y),
     cAt: 0,
     owner: w,
@@ -125,52 +128,97 @@ function linear(x: Inputs): Tensor[] {
 }
 
 /**
- * q[.., n, heads·d], k[.., m, heads·d], v[.., m, heads·e] → [.., n, heads·e]: for each head softmax(scale · q·kᵀ)·v.
- * Leading axes must agree. scale defaults to 1/√d.
+ * q[.., n, heads·d], k[.., m, kvHeads·d], v[.., m, kvHeads·e] → [.., n, heads·e]: for each head softmax(scale · q·kᵀ)·v. Leading axes must
+ * agree. scale defaults to 1/√d, kvHeads to heads; with fewer, heads/kvHeads neighbours share keys and values.
+ *
+ * Inputs 4 and 5 (input 3, a mask, is not supported) are rows of k and v from before, [past, …]: they come first. Query i of n then stands
+ * at position p = m − n + i of all m keys. Attrs: causal: it sees keys up to p; window w > 0: none before p − w + 1 (implies causal);
+ * softcap c > 0: scores become c·tanh(score/c).
  */
 function attention(x: Inputs, node: GraphNode): Tensor[] {
-  const [q, k, v] = [need(x, 0), need(x, 1), need(x, 2)];
+  const q = need(x, 0);
   if (x[3] !== undefined) return fail('a mask is not supported here');
+  const k = appended(x[4], need(x, 1));
+  const v = appended(x[5], need(x, 2));
   const heads = intAttr(node, 'heads', 1);
+  const kvHeads = intAttr(node, 'kvHeads', heads);
   const rank = q.shape.length;
   if (rank < 2 || k.shape.length !== rank || v.shape.length !== rank) return fail(`q, k, v are [${q.shape}], [${k.shape}], [${v.shape}]`);
   const [n, D] = q.shape.slice(-2);
   const [m, Dk] = k.shape.slice(-2);
-  const [mv, E] = v.shape.slice(-2);
+  const [mv, Ev] = v.shape.slice(-2);
   const lead = q.shape.slice(0, -2);
   const sameLead = [k, v].every((t) => lead.every((d, i) => t.shape[i] === d));
-  if (D !== Dk || m !== mv || !sameLead || heads < 1 || D % heads !== 0 || E % heads !== 0)
-    return fail(`q, k, v are [${q.shape}], [${k.shape}], [${v.shape}] with ${heads} heads`);
-  const [d, e] = [D / heads, E / heads];
-  const scale = floatAttr(node, 'scale', 1 / Math.sqrt(d));
-  const y = alloc('f32', [...lead, n, E]);
-  const [qh, kh, vh, s, o] = [n * d, m * d, m * e, n * m, n * e].map((size) => new Float32Array(size));
+  const d = D / heads;
+  const e = Ev / kvHeads;
+  const whole = heads >= 1 && kvHeads >= 1 && [d, e, heads / kvHeads].every(Number.isInteger);
+  if (!whole || d * kvHeads !== Dk || m !== mv || !sameLead)
+    return fail(`q, k, v are [${q.shape}], [${k.shape}], [${v.shape}] with ${heads} heads${kvHeads === heads ? '' : ` over ${kvHeads}`}`);
+  const window = intAttr(node, 'window', 0);
+  const causal = intAttr(node, 'causal', 0) !== 0 || window > 0;
+  if (causal && n > m) return fail(`${n} queries at the end of ${m} keys`);
+  const soft = { scale: floatAttr(node, 'scale', 1 / Math.sqrt(d)), softcap: floatAttr(node, 'softcap', 0), causal, window, n };
+  const y = alloc('f32', [...lead, n, heads * e]);
+  // The heads of a group lie below each other: one product serves them.
+  const group = heads / kvHeads;
+  const rows = group * n;
+  const [qh, kh, vh, s, o] = [rows * d, m * d, m * e, rows * m, rows * e].map((size) => new Float32Array(size));
   for (let b = 0; b < sizeOf(lead); b++) {
-    for (let h = 0; h < heads; h++) {
-      takeHead(qh, floats(q), b * n, n, D, h * d, d);
-      takeHead(kh, floats(k), b * m, m, D, h * d, d);
-      takeHead(vh, floats(v), b * m, m, E, h * e, e);
-      gemm({ M: n, N: m, K: d, a: qh, aAt: 0, b: kh, bAt: 0, transposed: true, c: s, cAt: 0 });
-      softmaxRows(s, n, m, scale);
-      gemm({ M: n, N: e, K: m, a: s, aAt: 0, b: vh, bAt: 0, transposed: false, c: o, cAt: 0 });
-      for (let i = 0; i < n; i++) floats(y).set(o.subarray(i * e, (i + 1) * e), (b * n + i) * E + h * e);
+    for (let kv = 0; kv < kvHeads; kv++) {
+      for (let g = 0; g < group; g++) takeHead(qh.subarray(g * n * d), floats(q), b * n, n, D, (kv * group + g) * d, d);
+      takeHead(kh, floats(k), b * m, m, Dk, kv * d, d);
+      takeHead(vh, floats(v), b * m, m, Ev, kv * e, e);
+      gemm({ M: rows, N: m, K: d, a: qh, aAt: 0, b: kh, bAt: 0, transposed: true, c: s, cAt: 0 });
+      softmaxRows(s, rows, m, soft);
+      gemm({ M: rows, N: e, K: m, a: s, aAt: 0, b: vh, bAt: 0, transposed: false, c: o, cAt: 0 });
+      for (let g = 0; g < group; g++)
+        for (let i = 0; i < n; i++)
+          floats(y).set(o.subarray((g * n + i) * e, (g * n + i + 1) * e), (b * n + i) * heads * e + (kv * group + g) * e);
     }
   }
   return [y];
+}
+
+/** Rows from before, then the new ones. */
+function appended(past: Tensor | undefined, t: Tensor): Tensor {
+  if (past === undefined || past.shape[0] === 0) return t;
+  if (t.shape.length !== 2 || past.shape.length !== 2 || past.shape[1] !== t.shape[1]) return fail(`[${past.shape}] before [${t.shape}]`);
+  const out = alloc('f32', [past.shape[0] + t.shape[0], t.shape[1]]);
+  out.data.set(floats(past));
+  out.data.set(floats(t), past.data.length);
+  return out;
 }
 
 function takeHead(dst: Float32Array, src: Float32Array, row: number, rows: number, width: number, from: number, d: number): void {
   for (let i = 0; i < rows; i++) dst.set(src.subarray((row + i) * width + from, (row + i) * width + from + d), i * d);
 }
 
-function softmaxRows(s: Float32Array, rows: number, cols: number, scale: number): void {
+interface Soft {
+  readonly scale: number;
+  readonly softcap: number;
+  readonly causal: boolean;
+  readonly window: number;
+  /** Queries of one head; row r is query r mod n. */
+  readonly n: number;
+}
+
+function softmaxRows(s: Float32Array, rows: number, cols: number, { scale, softcap, causal, window, n }: Soft): void {
   const e = new Float64Array(cols);
-  for (let at = 0; at < rows * cols; at += cols) {
+  const score = softcap > 0 ? (v: number) => softcap * Math.tanh((scale * v) / softcap) : (v: number) => scale * v;
+  for (let r = 0; r < rows; r++) {
+    const at = r * cols;
+    const end = causal ? cols - n + (r % n) + 1 : cols;
+    const begin = window > 0 ? Math.max(0, end - window) : 0;
     let top = Number.NEGATIVE_INFINITY;
-    for (let j = 0; j < cols; j++) top = Math.max(top, scale * s[at + j]);
+    for (let j = begin; j < end; j++) {
+      e[j] = score(s[at + j]);
+      top = Math.max(top, e[j]);
+    }
     let sum = 0;
-    for (let j = 0; j < cols; j++) sum += e[j] = Math.exp(scale * s[at + j] - top);
-    for (let j = 0; j < cols; j++) s[at + j] = e[j] / sum;
+    for (let j = begin; j < end; j++) sum += e[j] = Math.exp(e[j] - top);
+    s.fill(0, at, at + begin);
+    for (let j = begin; j < end; j++) s[at + j] = e[j] / sum;
+    s.fill(0, at + end, at + cols);
   }
 }
 

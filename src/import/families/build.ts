@@ -1,5 +1,6 @@
 import { type AttrValue, type Graph, type GraphInput, type GraphNode, ModelError, sizeOf, type Tensor, tensor } from '../../graph/graph.ts';
-import type { SafeTensors } from '../safetensors.ts';
+import { lowBitTensor, transpose } from '../gguf/low-bit.ts';
+import type { TensorFile } from './family.ts';
 
 /**
  * What every family builds with: a checkpoint that notes what is asked of it, and a graph under construction.
@@ -16,7 +17,7 @@ export interface Weights {
 }
 
 /** `aliases` maps a stored name to the one the family asks for ('bert.' taken off, LayerNorm.gamma → LayerNorm.weight). */
-export function weightsOf(file: SafeTensors, alias: (stored: string) => string): Weights {
+export function weightsOf(file: TensorFile, alias: (stored: string) => string): Weights {
   const stored = new Map<string, string>();
   for (const name of file.tensors.keys()) {
     const other = stored.get(alias(name));
@@ -42,7 +43,14 @@ export function weightsOf(file: SafeTensors, alias: (stored: string) => string):
   return {
     has: (name) => stored.has(name),
     take,
-    takeTransposed: (name, [rows, cols]) => transposed(take(name, [rows, cols])),
+    takeTransposed(name, [rows, cols]) {
+      const key = stored.get(name);
+      const found = key === undefined ? undefined : file.tensors.get(key);
+      const blocks = key !== undefined && found?.shape[0] === rows && found.shape[1] === cols ? file.lowBit?.(key) : undefined;
+      if (blocks === undefined) return transposed(take(name, [rows, cols]));
+      asked.add(name);
+      return lowBitTensor(blocks.type, [rows, cols], blocks.bytes);
+    },
     check(unused) {
       for (const [name, key] of stored)
         if (!asked.has(name) && !unused.test(name)) wrong.push(`unexpected ${key} [${file.tensors.get(key)?.shape}]`);
@@ -51,16 +59,10 @@ export function weightsOf(file: SafeTensors, alias: (stored: string) => string):
   };
 }
 
-/** In square blocks: a plain double loop misses the cache on every read of a wide matrix. */
 export function transposed(t: Tensor): Tensor {
   const [rows, cols] = t.shape;
   if (t.data.length !== rows * cols) return { ...t, shape: [cols, rows] };
-  const out = new Float32Array(rows * cols);
-  for (let r0 = 0; r0 < rows; r0 += 32)
-    for (let c0 = 0; c0 < cols; c0 += 32)
-      for (let r = r0; r < Math.min(r0 + 32, rows); r++)
-        for (let c = c0; c < Math.min(c0 + 32, cols); c++) out[c * rows + r] = t.data[r * cols + c];
-  return { dtype: 'f32', shape: [cols, rows], data: out };
+  return { dtype: 'f32', shape: [cols, rows], data: transpose(t.data as Float32Array, rows, cols) };
 }
 
 export interface Builder {

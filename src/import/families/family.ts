@@ -1,5 +1,4 @@
-import type { Graph } from '../../graph/graph.ts';
-import type { SafeTensors } from '../safetensors.ts';
+import type { Graph, LowBit, Tensor } from '../../graph/graph.ts';
 
 /** What a model is for, which decides how `tasks` reads and shows it. */
 export type Task =
@@ -8,7 +7,8 @@ export type Task =
   | 'token-classification'
   | 'question-answering'
   | 'image-classification'
-  | 'image-features';
+  | 'image-features'
+  | 'text-generation';
 
 /** The client's own part, in the clear on its machine: from public tables before, from the reconstructed outputs after. */
 export interface ClientGraph {
@@ -45,16 +45,29 @@ export interface Pretrained {
 export interface ImportOptions {
   /** Which of the graph's outputs are wanted; what only the others need is left out. All of the model's by default. */
   readonly outputs?: readonly string[];
+  /** Decoders: the longest sequence, prompt and all, that positions are made for. What the model takes, or 8192 if that is less. */
+  readonly maxTokens?: number;
 }
 
-/** Files of the model folder: parsed JSON (undefined when absent) and weights. */
+/** A checkpoint's tensors, whatever the format. */
+export interface TensorFile {
+  readonly label: string;
+  readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[]; readonly dtype: string }>;
+  tensor(name: string): Tensor;
+  /** The tensor's blocks, where the file holds it in few bits. */
+  lowBit?(name: string): Pick<LowBit, 'type' | 'bytes'> | undefined;
+  close(): void;
+}
+
+/** Files of the model folder: parsed JSON (undefined when absent) and weights. A GGUF file is read as if it were one. */
 export interface ModelFolder {
   readonly dir: string;
+  readonly gguf?: boolean;
   readonly config: Readonly<Record<string, unknown>>;
-  readonly weights: SafeTensors;
+  readonly weights: TensorFile;
   json(path: string): unknown;
   /** Weights of a module beside the model ('2_Dense'). */
-  moduleWeights(path: string): SafeTensors;
+  moduleWeights(path: string): TensorFile;
 }
 
 export type Family = (folder: ModelFolder, options: ImportOptions) => Pretrained;

@@ -1,9 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ModelError } from '../../graph/graph.ts';
-import { openSafetensors, openWeights } from '../safetensors-file.ts';
+import { ggufFolder } from '../gguf/folder.ts';
+import { readGguf } from '../gguf/read.ts';
+import { openSafetensors, openSource, openWeights } from '../safetensors-file.ts';
 import { bert } from './bert.ts';
 import type { Family, ImportOptions, ModelFolder, Pretrained } from './family.ts';
+import { gpt2 } from './gpt2.ts';
+import { llama } from './llama.ts';
 import { vit } from './vit.ts';
 
 export type { ClientGraph, ImportOptions, ModelMeta, Pretrained, Task } from './family.ts';
@@ -17,6 +21,14 @@ export const FAMILIES: Readonly<Record<string, Family>> = {
   distilbert: bert,
   vit,
   deit: vit,
+  gpt2,
+  llama,
+  mistral: llama,
+  qwen2: llama,
+  qwen3: llama,
+  gemma: llama,
+  gemma2: llama,
+  gemma3_text: llama,
 };
 
 /** A folder with config.json and safetensors, as the hub lays it out → the private graph and the client's two. */
@@ -47,6 +59,17 @@ export function importPretrained(dir: string, options: ImportOptions = {}): Pret
     return family(folder, options);
   } finally {
     weights.close();
+  }
+}
+
+/** A GGUF file, the same way. */
+export function importGguf(path: string, options: ImportOptions = {}): Pretrained {
+  const { source, close } = openSource(path);
+  try {
+    const folder = ggufFolder(readGguf(source));
+    return familyOf(folder.config as Record<string, unknown>, path)(folder, options);
+  } finally {
+    close();
   }
 }
 

@@ -29,7 +29,7 @@ const longestText = 1 << 16;
  * Reads such a stream to its end: the output's bytes, `length` of them. Texts go to `text`, which may throw. Throws SubrosaError
  * 'bad-message' for anything else.
  */
-export async function readRecords(body: ReadableStream<Uint8Array>, length: number, text: (type: 1 | 3, json: unknown) => void): Promise<Uint8Array> {
+export async function readRecords(body: ReadableStream<Uint8Array>, length: number, text: (type: 1 | 3, json: unknown) => void): Promise<Uint8Array<ArrayBuffer>> {
   const bad = (what: string): never => {
     throw new SubrosaError('bad-message', `the answer ${what}`);
   };

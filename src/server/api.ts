@@ -161,7 +161,8 @@ export function clientApi(options: ClientApi): Hono<Env> {
     const { success, data: number } = Step.safeParse(c.req.param('step'));
     if (!success) throw new SubrosaError('bad-message', 'steps are whole numbers from 0');
     const params = paramsOf(manifest, new URL(c.req.url).searchParams);
-    const bytes = index === 0 ? 32 : 4 * inputWords(manifest, params);
+    const words = inputWords(manifest, params);
+    const bytes = index === 0 ? 32 : 4 * words;
     if (session.running) throw new SubrosaError('step-order', 'a session runs one input at a time');
     quota.take(c.get('caller'));
     session.running = true;

@@ -142,6 +142,24 @@ Every command: subrosa COMMAND --help`,
     .addOption(timeoutOption())
     .addHelpText('after', '\nExamples:\n  $ subrosa demo')
     .action(async (options) => (await import('./demo.ts')).demoCommand(options));
+  for (const kind of ['party', 'dealer'] as const)
+    program
+      .command(kind)
+      .description(kind === 'party' ? 'run P0 or P1 as a service' : 'run the dealer as a service')
+      .requiredOption('-c, --config <file>', 'what it is, whom it knows, what it serves (TOML or JSON)')
+      .option('--print-config', 'check the file, print what counts with all defaults and what each key means, and end')
+      .addHelpText(
+        'after',
+        `
+SIGTERM drains and ends it, a second one ends it at once; SIGHUP reads the file and
+the certificates again. The log is JSON on stdout. docs/operate.md has the rest,
+deploy/ has configurations to start from.
+
+Examples:
+  $ subrosa ${kind} --config ${kind === 'party' ? 'p0' : 'dealer'}.toml --print-config
+  $ subrosa ${kind} --config ${kind === 'party' ? 'p0' : 'dealer'}.toml`,
+      )
+      .action(async (options) => (await import('./serve.ts')).serveCommand(kind, options));
   program
     .command('up')
     .description('two parties, a dealer and a page to try them, on this machine')

@@ -45,7 +45,7 @@ export function bytesOf(size: string): number {
 const live = { live: true };
 const path = (description: string, more: Meta = {}) => z.string().min(1).meta({ description, path: true, ...more });
 const text = (pattern: RegExp, expected: string) => z.string().regex(pattern, `${expected} is expected`);
-const address = () => text(/^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/, "an address and a port, 'host:port',").refine((a) => hostPort(a).port < 65536, 'a port is at most 65535');
+const address = () => text(/^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/, "an address and a port, 'host:port',").refine((a) => !(hostPort(a).port > 65535), 'a port is at most 65535');
 const seconds = (fallback: number, description: string, least = 0.1) => z.number().min(least).max(86400).default(fallback).describe(description);
 const count = (fallback: number, most: number, description: string) => z.int().min(1).max(most).default(fallback).describe(description);
 const size = (fallback: string, description: string) => text(/^\d+(\.\d+)? ?[KMGT]iB$/, "a size such as '4 GiB'").default(fallback).describe(description);

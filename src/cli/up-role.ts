@@ -24,7 +24,7 @@ async function start({ config: given, dir }: Start): Promise<void> {
   if (config.role === 'dealer') setPriority(Math.min(19, getPriority() + 10));
   const demo = config.role === 'dealer' ? undefined : demonstration(config.role === 'p0' ? 0 : 1, config);
   const log = makeLog(config.role, config.log.level);
-  running = await startRole(config, { log, events: demo?.events, extend: demo && ((app) => app.route('/', demo.routes)) });
+  running = await startRole(config, { log, events: demo?.events, extend: demo && ((app) => void app.route('/', demo.routes)) });
   tell(running.addresses);
   await running.ready;
   tell({ ready: true });

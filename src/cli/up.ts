@@ -1,10 +1,11 @@
 /** subrosa up: a whole cluster on this machine, two parties and a dealer as services, and the demo page in front of it. */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type CompiledFolder, mayHold, roleFiles } from '../folder/index.ts';
+import type { CompiledFolder } from '../folder/index.ts';
+import { protect } from '../folder/protect.ts';
 import { KNOWN, pull } from '../import/pull/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
 import type { Role } from '../runtime/model.ts';
@@ -98,9 +99,19 @@ class LocalCluster {
     const apis: Partial<Record<Role, string>> = {};
     const ready: Promise<unknown>[] = [];
     for (const role of roles) {
+      mkdirSync(join(this.dir, role, 'models'), { recursive: true, mode: 0o700 });
+      writeFileSync(join(this.dir, role, 'key.pem'), identities[role].keyPem, { mode: 0o600 });
+      writeFileSync(join(this.dir, role, 'cert.pem'), identities[role].certPem);
+    }
+    for (const model of models) {
+      line.update(model.program.name);
+      const parts = protect(model, join(this.dir, 'parts'));
+      for (const role of roles) renameSync(parts.roles[role].dir, join(this.dir, role, 'models', parts.hash));
+      rmSync(parts.dir, { recursive: true });
+    }
+    for (const role of roles) {
       line.update(role);
       const dir = join(this.dir, role);
-      layOut(dir, role, identities[role], models);
       const dials = (peer: Role): object => ({ ...pins(peer), address: links[peer] });
       const local = '127.0.0.1:0';
       const api = { listen: local, open: true, origins: [site.origin] };
@@ -172,31 +183,6 @@ class LocalCluster {
         resolve(m);
       });
     });
-  }
-}
-
-/** A role's folder: its key, and of each model exactly what it may hold. */
-function layOut(dir: string, role: Role, identity: Identity, models: readonly CompiledFolder[]): void {
-  mkdirSync(dir, { mode: 0o700 });
-  writeFileSync(join(dir, 'key.pem'), identity.keyPem, { mode: 0o600 });
-  writeFileSync(join(dir, 'cert.pem'), identity.certPem);
-  for (const { dir: from, hash, program } of models) {
-    const to = join(dir, 'models', hash);
-    const own = roleFiles(role, program.weights).map((name) => [existsSync(join(from, name)) ? name : join(role, name), name]);
-    const client = readdirSync(join(from, 'client')).map((f) => `client/${f}`);
-    for (const [source, name] of [...own, ...client.filter((f) => mayHold(role, program.weights, f)).map((f) => [f, f])]) {
-      mkdirSync(dirname(join(to, name)), { recursive: true, mode: 0o700 });
-      place(join(from, source), join(to, name));
-    }
-  }
-}
-
-/** The same bytes under another name; on another file system a copy. */
-function place(from: string, to: string): void {
-  try {
-    linkSync(from, to);
-  } catch {
-    copyFileSync(from, to);
   }
 }
 

@@ -3,3 +3,4 @@ export * from './dealer.ts';
 export * from './local.ts';
 export * from './model.ts';
 export * from './party.ts';
+export * from './rooms.ts';

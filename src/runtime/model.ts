@@ -30,17 +30,24 @@ export interface Model {
 /** Bytes at the bottom of the memory that belong to the kernels' own constants. */
 const reserved = 65536;
 
-/** Hands out memory upwards from `base`, for what stays. */
+/** What a model, or a step at its parameters, needs does not fit into the memory it was given. */
+export class MemoryFull extends ProgramError {}
+
+/** Hands out memory from `top` up to `limit`, for what stays. */
 class Shelf implements RoleWeights {
-  constructor(readonly role: Role, readonly k: Kernels, private readonly source: WeightSource, public top: Ptr, private readonly name: string) {}
+  constructor(readonly role: Role, readonly k: Kernels, private readonly source: WeightSource, public top: Ptr, private readonly limit: Ptr, private readonly name: string) {}
 
   keep(n: number): Ptr {
     const at = this.top;
-    this.top += Math.ceil((4 * n) / 64) * 64;
-    if (this.top > this.k.u8.length) throw new ProgramError(`${this.name} needs more than the ${this.k.u8.length >> 20} MiB of one memory: use shorter inputs or a smaller model`);
+    this.room(at + Math.ceil((4 * n) / 64) * 64);
+    this.top = at + Math.ceil((4 * n) / 64) * 64;
     return at;
   }
+  private room(to: Ptr): void {
+    if (to > this.limit) throw new MemoryFull(`${this.name} needs more than the ${Math.floor(this.limit / 2 ** 20)} MiB of one memory: use shorter inputs or a smaller model`);
+  }
   lend(values: Int32Array): Ptr {
+    this.room(this.top + 4 * values.length);
     this.k.i32.set(values, this.top / 4);
     return this.top;
   }
@@ -72,7 +79,7 @@ class Shelf implements RoleWeights {
 export const modulo32 = (v: number): number => ((v % 2 ** 32) + 2 ** 32) % 2 ** 32;
 
 export function loadModel(program: Program, role: Role, k: Kernels, source: WeightSource): Model {
-  const shelf = new Shelf(role, k, source, reserved, `the model ${program.name}`);
+  const shelf = new Shelf(role, k, source, reserved, k.u8.length, `the model ${program.name}`);
   const loaded = program.gates.map((g) => (varies(g.attrs) ? undefined : gates.get(g.gate)?.load?.(shelf, g.attrs)));
   return { program, role, k, source, loaded, end: shelf.top };
 }
@@ -97,10 +104,11 @@ export interface Prepared {
   readonly end: Ptr;
 }
 
-export function prepare(model: Model, params: Params, base: Ptr = model.end): Prepared {
+/** Everything lies from `base` up to `limit`. Throws MemoryFull. */
+export function prepare(model: Model, params: Params, base: Ptr = model.end, limit: Ptr = model.k.u8.length): Prepared {
   const { program, role, k } = model;
   const binding = bind(program, params);
-  const shelf = new Shelf(role, k, model.source, base, `${program.name} with ${JSON.stringify(params)}`);
+  const shelf = new Shelf(role, k, model.source, base, limit, `${program.name} with ${JSON.stringify(params)}`);
   const loaded = binding.gates.map((g, i) => (varies(program.gates[i].attrs) ? g.def.load?.(shelf, g.node.attrs) : model.loaded[i]));
   const dealer = role === 'dealer';
   const plan = dealer ? planDealer(binding, loaded) : planParty(binding, role === 'p0' ? 0 : 1, loaded);
@@ -120,27 +128,6 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end): Pr
   const bound = binding.gates.map((g, i) => ({ ...g.node, ins: g.node.ins.map((t) => tensors[t.id]), outs: g.node.outs.map((t) => tensors[t.id]), loaded: loaded[i] }));
   for (const list of plan.memory as number[][]) for (let i = 0; i < list.length; i++) list[i] += arena;
   return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, end: shelf.top };
-}
-
-/**
- * The model at these parameters, from `cache` or made now. Memory is handed out upwards; when it is full, all places are given up and
- * made anew.
- */
-export function preparedFor(model: Model, cache: Map<string, Prepared>, params: Params): Prepared {
-  const key = JSON.stringify(Object.entries(params).sort());
-  let p = cache.get(key);
-  if (!p) {
-    const base = [...cache.values()].reduce((top, q) => Math.max(top, q.end), model.end);
-    try {
-      p = prepare(model, params, base);
-    } catch (e) {
-      if (cache.size === 0) throw e;
-      cache.clear();
-      p = prepare(model, params);
-    }
-    cache.set(key, p);
-  }
-  return p;
 }
 
 const varies = (attrs: unknown): boolean => {

@@ -1,24 +1,27 @@
 /**
- * A party at work: sessions of clients, one step at a time, over links to the other party, the dealer and the clients.
+ * A party at work: sessions of clients, some steps at once, over links to the other party, the dealer and the clients.
  *
  * It enforces single use by itself: steps of a session only go up, seeds live in memory only and are forgotten with the session, and a lost
  * link ends every session that leaned on it.
  *
- * Both parties must run the same step. P1 says which inputs it has, P0 chooses among those that both have and says go: a client that
- * sends to one party only, or other things to each, keeps nobody waiting but itself.
+ * Both parties must run the same steps. P1 says which inputs it has, P0 chooses among those that both have and says go; P1 and the dealer
+ * begin steps in that order, so the one that began first never waits for one that began later. A client that sends to one party only, or
+ * other things to each, keeps nobody waiting but itself, and that for a bounded time.
  *
- * What others can make a party keep is bounded: an input a session, of the size its parameters say; `mostSessions` a client; an early
+ * What others can make a party keep is bounded: an input a session, of the size its parameters say; sessions and inputs by `Limits`; an early
  * opening a session; an early zero seed for as many sessions as P0 has announced, `mostZeros` at most.
  */
 import { createDecipheriv, createHash } from 'node:crypto';
-import { SubrosaError } from '../client/errors.ts';
+import { type ErrorCode, SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
 import { dim, type Params } from '../program/program.ts';
-import { type Model, type Prepared, preparedFor } from '../runtime/model.ts';
 import { PartyStep } from '../runtime/party.ts';
-import type { HostEvents, Limits } from './events.ts';
-import { newSeed, sessionKey, type Setting } from './keys.ts';
-import { decode, decodeInput, encode, Failed, frames, Open } from './messages.ts';
+import { defaultLimits, type HostEvents, type HostLoad, type Limits } from './events.ts';
+import { newSeed, type Setting, sessionKey } from './keys.ts';
+import { Lanes, type Lease } from './lanes.ts';
+import { decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
+import { FairQueue } from './queue.ts';
+import { Run } from './run.ts';
 import { type ModelStore, type Takes, unknownModel } from './store.ts';
 
 export interface PartyOptions {
@@ -34,6 +37,7 @@ export interface PartyOptions {
 
 interface Session {
   readonly number: number;
+  readonly tag: number;
   readonly setting: Setting;
   readonly client: Link;
   seed?: Uint8Array;
@@ -42,70 +46,126 @@ interface Session {
   lastStep: number;
   /** P0: the input that P1 has said it has. */
   peerHas?: { readonly step: number; readonly digest: Uint8Array };
+  input?: Input;
+  work?: Work;
+  /** When it began to wait for what it waits for: to be open, for an input, for the other half of one. Milliseconds. */
+  since: number;
+  /** When the client was last told how far its step is; undefined: it does not want to know. */
+  told?: number;
 }
 
-interface Running {
-  readonly session: Session;
-  readonly step: PartyStep;
-  /** The round whose message has been sent, or −1. */
-  sent: number;
-  credited: number;
-  /** The first block that a credit may still hold back. */
-  nextCredit: number;
-  /** Blocks that have come. */
-  blocks: number;
-  /** Whether it stands still for want of corrections. */
-  starved: boolean;
-}
-
-interface Waiting {
+/** An input that waits for a lane. */
+interface Input {
+  readonly client: string;
   readonly session: Session;
   readonly step: number;
   readonly params: Params;
   readonly bytes: Uint8Array;
   readonly digest: Buffer;
-  /** P1: P0 has said go. */
+  readonly at: number;
+  /** P1: P0 has said go, and perhaps sent its first opening. */
   go: boolean;
+  early?: Uint8Array;
 }
 
-const mostSessions = 256;
+/** A step at work. */
+interface Work {
+  readonly input: Input;
+  readonly run: Run;
+  readonly step: PartyStep;
+  readonly lease: Lease;
+  readonly at: number;
+  readonly profile?: Map<string, number>;
+}
+
 const mostZeros = 4096;
+/** Milliseconds between two words to a client on how far its step is. */
+const tellEvery = 100;
+const nothing = new Uint8Array(0);
+const roles = ['peer', 'dealer'] as const;
 
 export class PartyHost {
   /** Openings sent. */
   rounds = 0;
+  private readonly limits: Limits;
+  private readonly lanes: Lanes;
   private readonly sessions = new Map<number, Session>();
-  private queue: Waiting[] = [];
-  private readonly prepared = new WeakMap<Model, Map<string, Prepared>>();
-  private running?: Running;
-  /** P1: openings of a step or round it has not reached yet, for want of corrections: at most one a session, since P0 waits for ours. */
-  private early: { session: number; seq: number; payload: Uint8Array }[] = [];
-  private readonly earlyZeros = new Map<number, Uint8Array>();
-  private peer?: Link;
-  private dealer?: Link;
+  private readonly perClient = new Map<string, number>();
+  /** Those that are not ready yet. */
+  private readonly opening = new Set<Session>();
+  private readonly queue = new FairQueue<Input>();
+  /** P1: inputs P0 has said go for, in that order. */
+  private going: Input[] = [];
+  private readonly working = new Set<Work>();
+  private readonly earlyZeros = new Map<number, { readonly tag: number; readonly seed: Uint8Array }>();
+  private readonly links: { peer?: Link; dealer?: Link } = {};
+  /** Memory that a link is writing the rest of a frame to. */
+  private readonly landing = new Map<Link, Lease>();
+  private starting = false;
+  private clock?: NodeJS.Timeout;
+  private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
+  private drained = false;
 
-  constructor(private readonly options: PartyOptions) {}
+  constructor(private readonly options: PartyOptions) {
+    this.limits = { ...defaultLimits, ...options.limits };
+    this.lanes = new Lanes(options.models, this.limits.lanes, () => this.start());
+  }
 
+  /** A link to the other party. One that is there already is closed, and its sessions end. */
   connectPeer(link: Link): void {
-    this.peer = link;
-    link.frameSink = (type, session, seq, length) => (type === frames.opening && this.expects(session, seq) && length === this.running!.step.outgoing().length ? this.running!.step.incoming(length) : null);
-    link.onFrame = (f) => this.guard(f.session, link, () => this.fromPeer(f));
-    link.onClose = (error) => this.lost(link, error);
+    this.connect('peer', link, (run, type, seq, length) => (type === frames.opening ? run.openingPlace(seq, length) : null));
   }
 
+  /** A link to the dealer. One that is there already is closed, and its sessions end. */
   connectDealer(link: Link): void {
-    this.dealer = link;
-    link.frameSink = (type, session, seq) => (type === frames.block && this.running?.session.number === session ? (this.placeOf(this.running, seq) ?? null) : null);
-    link.onFrame = (f) => this.guard(f.session, link, () => this.fromDealer(f));
-    link.onClose = (error) => this.lost(link, error);
+    this.connect('dealer', link, (run, type, seq) => (type === frames.block ? run.blockPlace(seq) : null));
   }
 
+  /** A client's link: its sessions end with it. `link.peer` is the client's name, by which limits and turns go. */
   connectClient(link: Link): void {
-    link.onFrame = (f) => this.guard(f.session, link, () => this.fromClient(link, f));
+    link.onFrame = (f) => this.guard(f, link, () => this.fromClient(link, f));
     link.onClose = () => {
-      for (const s of [...this.sessions.values()]) if (s.client === link) this.end(s, this.peer, this.dealer);
+      for (const s of [...this.sessions.values()]) if (s.client === link) this.end(s, undefined, this.links.peer, this.links.dealer);
       this.watch();
     };
+  }
+
+  load(): HostLoad {
+    const connected = roles.flatMap((role) => this.links[role]?.peer ?? []);
+    return { sessions: this.sessions.size, queued: this.queue.size, running: this.working.size, connected };
+  }
+
+  /** From now on no session is opened and no input taken. Resolves when the steps that wait or run are done; what is open then ends. */
+  drain(): Promise<void> {
+    if (!this.draining) {
+      let resolve = (): void => {};
+      const done = new Promise<void>((r) => {
+        resolve = r;
+      });
+      this.draining = { done, resolve };
+      this.settle();
+    }
+    return this.draining.done;
+  }
+
+  private connect(role: 'peer' | 'dealer', link: Link, placeOf: (run: Run, type: number, seq: number, length: number) => Uint8Array | null): void {
+    const old = this.links[role];
+    if (old) {
+      this.lost(role, old, new SubrosaError('peer-failed', `${old.peer} connected anew`));
+      old.close();
+    }
+    this.links[role] = link;
+    link.frameSink = (type, number, seq, length) => {
+      const work = this.sessions.get(number)?.work;
+      const place = work ? placeOf(work.run, type, seq, length) : null;
+      if (place) this.landing.set(link, work!.lease.hold());
+      return place;
+    };
+    link.onFrame = (f) => {
+      this.landed(link);
+      if (link === this.links[role]) this.guard(f, link, () => (role === 'peer' ? this.fromPeer(f) : this.fromDealer(f)));
+    };
+    link.onClose = (error) => this.lost(role, link, error);
   }
 
   private fromClient(link: Link, f: Frame): void {
@@ -113,39 +173,56 @@ export class PartyHost {
     if (f.type === frames.open) return this.open(link, f, session);
     if (f.type === frames.end || f.type === frames.failed) {
       // A session that has ended here already may be ended again.
-      if (session?.client === link) this.end(session, this.peer, this.dealer);
+      if (session?.client === link) this.end(session, undefined, this.links.peer, this.links.dealer);
       return;
     }
     if (!session || session.client !== link) throw new SubrosaError('ended', 'no such session: open a new one');
     if (f.type !== frames.input || !session.ready) throw new SubrosaError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
     const { step, params, bytes } = decodeInput(f.payload, 'the client');
     if (step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
-    if (this.running?.session === session || this.queue.some((w) => w.session === session)) throw new SubrosaError('bad-message', 'a session runs one input at a time');
-    const takes = this.options.models.takes(session.setting.hash);
-    if (!takes) throw unknownModel(session.setting.hash);
-    const total = this.options.index === 0 ? 32 : inputBytes(takes, params);
+    if (session.input || session.work) throw new SubrosaError('bad-message', 'a session runs one input at a time');
+    const { id, hash } = session.setting;
+    const takes = this.options.models.takes(hash);
+    if (!takes) throw unknownModel(hash);
+    const words = inputBytes(takes, params);
+    const total = this.options.index === 0 ? 32 : words;
     if (bytes.length !== total) throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
-    session.lastStep = step;
+    if (this.draining) throw new SubrosaError('draining', 'this party is shutting down: try again soon');
+    const { queue, queuePerClient } = this.limits;
+    if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient) throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
+    this.options.events?.received?.(id, 'client', bytes);
     const digest = createHash('sha256').update(JSON.stringify([step, Object.entries(params).sort()])).digest();
-    this.queue.push({ session, step, params, bytes: bytes.slice(), digest, go: false });
-    if (this.options.index === 1) this.peer!.send(frames.have, session.number, step, digest);
-    this.start();
+    session.lastStep = step;
+    session.since = performance.now();
+    session.input = { client: link.peer, session, step, params, bytes: bytes.slice(), digest, at: session.since, go: false };
+    this.queue.push(session.input);
+    if (this.options.index === 1) this.links.peer!.send(frames.have, session.number, step, digest);
+    if (!this.start()) this.tellPlaces(session);
   }
 
   private open(link: Link, f: Frame, known: Session | undefined): void {
-    const open = decode(Open, f.payload, 'the client');
-    if (!this.options.models.takes(open.hash)) throw unknownModel(open.hash);
-    if (known) throw new SubrosaError('bad-message', 'the session exists already');
-    if ([...this.sessions.values()].filter((s) => s.client === link).length >= mostSessions) throw new SubrosaError('too-large', `a client may have ${mostSessions} sessions open: end some`);
-    if (!this.peer || !this.dealer) throw new SubrosaError('peer-failed', `${this.peer ? 'the dealer' : 'the other party'} is not connected`);
-    const setting = { id: open.id, hash: open.hash, spki: this.options.spki };
-    const session: Session = { number: f.session, setting, client: link, ready: false, lastStep: -1 };
+    const { id, hash, progress } = decode(Open, f.payload, 'the client');
+    if (!this.options.models.takes(hash)) throw unknownModel(hash);
+    if (known) throw new SubrosaError('bad-message', 'a session of this number is open: choose another');
+    if (this.draining) throw new SubrosaError('draining', 'this party is shutting down: try again soon');
+    const { sessions, sessionsPerClient } = this.limits;
+    const own = this.perClient.get(link.peer) ?? 0;
+    if (own >= sessionsPerClient) throw new SubrosaError('busy', `${link.peer} has ${own} sessions open: end some`);
+    if (this.sessions.size >= sessions) throw new SubrosaError('busy', `${sessions} sessions are open here: try again later`);
+    const { peer, dealer } = this.links;
+    if (!peer || !dealer) throw new SubrosaError('not-ready', `${peer ? 'the dealer' : 'the other party'} is not connected: try again soon`);
+    const setting = { id, hash, spki: this.options.spki };
+    const session: Session = { number: f.session, tag: tagOf(id), setting, client: link, ready: false, lastStep: -1, since: performance.now(), told: progress ? 0 : undefined };
     this.sessions.set(f.session, session);
-    this.dealer.send(frames.open, f.session, 0, encode(open));
+    this.opening.add(session);
+    this.perClient.set(link.peer, own + 1);
+    this.clock ??= setInterval(() => this.sweep(), this.period()).unref();
+    this.options.events?.sessionOpened?.(link.peer, hash);
+    dealer.send(frames.open, f.session, 0, encode({ id, hash }));
     if (this.options.index === 0) {
       const seed = newSeed();
       session.zero = sessionKey(seed, 'zero', setting);
-      this.peer.send(frames.zero, f.session, 0, seed);
+      peer.send(frames.zero, f.session, session.tag, seed);
       seed.fill(0);
     } else this.takeZero(session);
   }
@@ -153,231 +230,303 @@ export class PartyHost {
   private fromDealer(f: Frame): void {
     const session = this.sessions.get(f.session);
     if (!session) return;
-    const r = this.running;
+    if (f.type === frames.block) {
+      // The rest of a stream that has been ended may still be on its way.
+      if (!session.work) return;
+      session.work.run.block(f.seq, f.payload);
+      this.options.events?.received?.(session.setting.id, 'dealer', f.payload);
+      return this.drive(session.work);
+    }
+    if (f.seq !== session.tag) return;
     if (f.type === frames.seed) {
       if (session.seed || f.payload.length !== 32) throw new SubrosaError('bad-message', 'the dealer sent a second seed, or one of another size');
       session.seed = sessionKey(f.payload, this.options.index === 0 ? 'mask 0' : 'mask 1', session.setting);
       f.payload.fill(0);
       this.answer(session);
-    } else if (f.type === frames.block && r?.session === session) {
-      const place = this.placeOf(r, f.seq);
-      if (place?.length !== f.payload.length) throw new SubrosaError('bad-message', `the dealer sent block ${f.seq} of ${f.payload.length} bytes out of turn`);
-      if (f.payload.buffer !== place.buffer || f.payload.byteOffset !== place.byteOffset) place.set(f.payload);
-      r.blocks++;
-      this.options.events?.received?.(session.setting.id, 'dealer', place);
-      r.step.blockArrived();
-      this.drive();
-    } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the dealer').message, this.peer);
-    else if (f.type === frames.end) this.fail(session, 'the dealer ended the session', this.peer);
-  }
-
-  /** Where the dealer's block of this number goes, if it is the next one and what lay there before has been let go. */
-  private placeOf(r: Running, seq: number): Uint8Array | undefined {
-    const { binding, ring } = r.step.prepared;
-    if (this.options.index === 0 || seq !== r.blocks || seq >= binding.blocks.length || ring.after[seq] > r.step.released) return undefined;
-    const { at, bytes } = r.step.blockAt(seq);
-    return r.step.prepared.model.k.u8.subarray(at, at + bytes);
+    } else if (f.type === frames.failed) {
+      const { code, message } = relayed(f.payload, 'the dealer');
+      this.fail(session, code, message, this.links.peer);
+    } else if (f.type === frames.end) this.fail(session, 'ended', 'the dealer ended the session', this.links.peer);
+    else throw new SubrosaError('bad-message', `the dealer sent a frame of type ${f.type}`);
   }
 
   private fromPeer(f: Frame): void {
     const session = this.sessions.get(f.session);
+    const same = session?.tag === f.seq;
     if (f.type === frames.zero && this.options.index === 1) {
-      if (session?.zero || f.payload.length !== 32) throw new SubrosaError('bad-message', 'p0 sent a second zero seed, or one of another size');
-      this.earlyZeros.set(f.session, f.payload.slice());
+      if ((same && session.zero) || f.payload.length !== 32) throw new SubrosaError('bad-message', 'p0 sent a second zero seed, or one of another size');
+      this.earlyZeros.set(f.session, { tag: f.seq, seed: f.payload.slice() });
       if (this.earlyZeros.size > mostZeros) this.earlyZeros.delete(this.earlyZeros.keys().next().value as number);
-      if (session) this.takeZero(session);
-      return;
-    }
-    if (f.type === frames.end || f.type === frames.failed) this.earlyZeros.delete(f.session);
-    if (!session) return;
-    if (f.type === frames.opening) this.opened(session, f);
+      if (same) this.takeZero(session);
+    } else if (f.type === frames.failed || f.type === frames.end) {
+      if (this.earlyZeros.get(f.session)?.tag === f.seq) this.earlyZeros.delete(f.session);
+      if (!same) return;
+      const { code, message } = f.type === frames.failed ? relayed(f.payload, 'the other party') : { code: 'ended' as const, message: 'the session was ended at the other party' };
+      this.fail(session, code, message, this.links.dealer);
+    } else if (!session) return;
+    else if (f.type === frames.opening) this.opened(session, f);
     else if (f.type === frames.have && this.options.index === 0) {
       session.peerHas = { step: f.seq, digest: f.payload.slice() };
+      if (!session.input) session.since = performance.now();
       this.start();
     } else if (f.type === frames.go && this.options.index === 1) {
-      const input = this.queue.find((w) => w.session === session && w.step === f.seq && !w.go);
-      if (!input) throw new SubrosaError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
-      input.go = true;
-      this.queue = [...this.queue.filter((w) => w !== input && w.go), input, ...this.queue.filter((w) => !w.go)];
+      if (session.input?.step !== f.seq || session.input.go) throw new SubrosaError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
+      session.input.go = true;
+      this.going.push(session.input);
       this.start();
-    } else if (f.type === frames.failed) this.fail(session, decode(Failed, f.payload, 'the other party').message, this.dealer);
-    else if (f.type === frames.end) this.fail(session, 'the session was ended at the other party', this.dealer);
-    else throw new SubrosaError('bad-message', `the other party sent a frame of type ${f.type}`);
+    } else throw new SubrosaError('bad-message', `the other party sent a frame of type ${f.type}`);
   }
 
   private opened(session: Session, f: Frame): void {
+    const { work, input } = session;
     this.options.events?.received?.(session.setting.id, 'peer', f.payload);
-    if (this.expects(f.session, f.seq)) return this.complete(f.payload);
-    const next = this.running?.session === session ? this.running.step.round === f.seq && this.running.starved : this.queue.some((w) => w.session === session && w.go) && f.seq === 0;
-    if (this.options.index === 0 || !next || this.early.some((e) => e.session === f.session)) throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
-    this.early.push({ session: f.session, seq: f.seq, payload: f.payload.slice() });
+    if (work) {
+      work.run.opening(f.seq, f.payload);
+      return this.drive(work);
+    }
+    if (!input?.go || input.early || f.seq !== 0) throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
+    input.early = f.payload.slice();
   }
 
   private takeZero(session: Session): void {
-    const seed = this.earlyZeros.get(session.number);
-    if (!seed) return;
+    const early = this.earlyZeros.get(session.number);
+    if (early?.tag !== session.tag) return;
     this.earlyZeros.delete(session.number);
-    session.zero = sessionKey(seed, 'zero', session.setting);
-    seed.fill(0);
+    session.zero = sessionKey(early.seed, 'zero', session.setting);
+    early.seed.fill(0);
     this.answer(session);
   }
 
   private answer(session: Session): void {
     if (!session.seed || !session.zero || session.ready) return;
     session.ready = true;
+    session.since = performance.now();
+    this.opening.delete(session);
     session.client.send(frames.ready, session.number, 0, encode({ id: session.setting.id, hash: session.setting.hash }));
   }
 
-  /** Begins the next step that both parties have, when none is running. */
-  private start(): void {
-    if (this.running || !this.peer || !this.dealer) return;
-    const leads = this.options.index === 0;
-    const at = this.queue.findIndex((w) => (leads ? w.session.peerHas?.step === w.step : w.go));
-    if (at < 0) return;
-    const [next] = this.queue.splice(at, 1);
+  /** Begins the steps whose turn it is, as many as there are lanes. Answers whether any began. */
+  private start(): boolean {
+    if (this.starting) return false;
+    this.starting = true;
+    let began = false;
+    while (this.startNext()) began = true;
+    this.starting = false;
+    if (began) this.tellPlaces();
+    this.watch();
+    return began;
+  }
+
+  private startNext(): boolean {
+    const { peer, dealer } = this.links;
+    const next = this.options.index === 0 ? this.queue.next((w) => w.session.peerHas?.step === w.step) : this.going[0];
+    if (!next || !peer || !dealer) return false;
     const { session, step, params, bytes } = next;
-    this.guard(session.number, session.client, () => {
-      if (leads && !next.digest.equals(session.peerHas!.digest)) throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
-      const model = this.options.models.acquire(session.setting.hash);
-      this.options.models.release(session.setting.hash);
-      let cache = this.prepared.get(model);
-      if (!cache) this.prepared.set(model, (cache = new Map()));
-      const prepared = preparedFor(model, cache, params);
-      const run = new PartyStep(prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, this.options.profile ? new Map() : undefined);
-      this.placeInputs(run, bytes);
+    try {
+      if (this.options.index === 0 && !next.digest.equals(session.peerHas!.digest)) throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
+      const lease = this.lanes.take(session.setting.hash, params);
+      if (!lease) return false;
+      this.queue.remove(next, true);
+      if (this.options.index === 1) this.going.shift();
+      session.input = undefined;
+      const profile = this.options.profile ? new Map<string, number>() : undefined;
+      const run = new PartyStep(lease.prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, profile);
+      const work: Work = { input: next, step: run, lease, profile, at: performance.now(), run: new Run(this.options.index, session.number, run, peer, dealer, next.early, (round, n) => this.turned(work, round, n)) };
+      session.work = work;
+      this.working.add(work);
+      placeInputs(run, this.options.index, bytes);
       bytes.fill(0);
-      this.running = { session, step: run, sent: -1, credited: 0, nextCredit: 0, blocks: 0, starved: false };
-      if (leads) this.peer!.send(frames.go, session.number, step, new Uint8Array(0));
-      else this.dealer!.send(frames.step, session.number, 0, encode({ step, params }));
-      this.drive();
+      if (this.options.index === 0) peer.send(frames.go, session.number, step, nothing);
+      else dealer.send(frames.step, session.number, 0, encode({ step, params }));
+      this.drive(work);
+    } catch (e) {
+      this.failed(session, e);
+    }
+    return true;
+  }
+
+  private drive(work: Work): void {
+    if (work.run.advance()) this.finish(work);
+  }
+
+  private turned({ input: { session }, run }: Work, round: number, bytes: number): void {
+    this.options.events?.round?.(session.setting.id, round, bytes);
+    this.tell(session, { round, rounds: run.rounds });
+  }
+
+  private finish(work: Work): void {
+    const { input, step, run, profile } = work;
+    const { session, params } = input;
+    const { binding, model } = step.prepared;
+    binding.program.outputs.forEach((o, i) => {
+      const out = step.output(o.name);
+      session.client.send(frames.output, session.number, i, model.k.u8.subarray(out.at, out.at + 4 * out.size));
     });
+    if (this.options.index === 1) this.links.dealer!.send(frames.done, session.number, input.step, nothing);
+    this.leave(work);
+    session.since = performance.now();
+    const [queuedSeconds, seconds] = [(work.at - input.at) / 1000, (session.since - work.at) / 1000];
+    const { sentBytes, receivedBytes, rounds } = run;
+    this.options.events?.stepDone?.({ client: input.client, hash: session.setting.hash, params, queuedSeconds, seconds, rounds, sentBytes, receivedBytes, profile });
+    this.settle();
   }
 
-  private placeInputs(run: PartyStep, bytes: Uint8Array): void {
-    const { inputs } = run.prepared.binding.program;
-    const places = inputs.map((i) => run.input(i.name));
-    const total = places.reduce((s, p) => s + 4 * p.size, 0);
-    // P0's share is the ChaCha20 stream of the client's seed, in its standard order.
-    const words = this.options.index === 0 ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
-    let from = 0;
-    for (const p of places) {
-      run.prepared.model.k.u8.set(words.subarray(from, from + 4 * p.size), p.at);
-      from += 4 * p.size;
-    }
-  }
-
-  private expects(session: number, seq: number): boolean {
-    return this.running?.session.number === session && this.running.step.round === seq && this.running.sent === seq;
-  }
-
-  /** The peer's message of this round; it may lie in its place already. */
-  private complete(payload: Uint8Array): void {
-    const { step } = this.running!;
-    if (payload.length <= step.outgoing().length) {
-      const place = step.incoming(payload.length);
-      if (payload.buffer !== place.buffer || payload.byteOffset !== place.byteOffset) place.set(payload);
-    }
-    step.receive(payload.length);
-    this.drive();
-  }
-
-  private drive(): void {
-    const r = this.running;
-    if (!r) return;
-    const waiting = r.step.advance();
-    r.starved = waiting === 'corrections';
-    if (this.options.index === 1) this.giveCredit(r);
-    if (waiting === 'round' && r.sent < r.step.round) {
-      r.sent = r.step.round;
-      this.rounds++;
-      this.peer!.send(frames.opening, r.session.number, r.step.round, r.step.outgoing());
-      const early = this.early.findIndex((e) => e.session === r.session.number && e.seq === r.step.round);
-      if (early >= 0) {
-        const [{ payload }] = this.early.splice(early, 1);
-        this.complete(payload);
-      }
-    }
-    if (waiting === 'done') this.finish(r);
-  }
-
-  /** Tells the dealer what has been let go when a block waits for it: small messages cost as much as small rounds. */
-  private giveCredit(r: Running): void {
-    const { after } = r.step.prepared.ring;
-    while (r.nextCredit < after.length && after[r.nextCredit] <= r.credited) r.nextCredit++;
-    if (r.nextCredit === after.length || after[r.nextCredit] > r.step.released) return;
-    r.credited = r.step.released;
-    this.dealer!.send(frames.credit, r.session.number, r.credited, new Uint8Array(0));
-  }
-
-  private finish(r: Running): void {
-    const { k } = r.step.prepared.model;
-    r.step.prepared.binding.program.outputs.forEach((o, i) => {
-      const out = r.step.output(o.name);
-      r.session.client.send(frames.output, r.session.number, i, k.u8.subarray(out.at, out.at + 4 * out.size));
-    });
-    this.running = undefined;
-    this.start();
+  /** Gives back a step's lane. */
+  private leave(work: Work): void {
+    work.input.session.work = undefined;
+    this.working.delete(work);
+    this.rounds += work.run.openings;
+    work.lease.letGo();
   }
 
   /** Forgets a session: keys, inputs, the step it may be running. `tell`: who else must. */
-  private end(session: Session, ...tell: (Link | undefined)[]): void {
-    this.sessions.delete(session.number);
-    // A step that is still queued must not run under erased keys.
-    for (const w of this.queue) if (w.session === session) w.bytes.fill(0);
-    this.queue = this.queue.filter((w) => w.session !== session);
-    this.early = this.early.filter((e) => e.session !== session.number);
-    if (this.running?.session === session) {
-      this.running.step.forget();
-      this.running = undefined;
+  private end(session: Session, code?: ErrorCode, ...tell: (Link | undefined)[]): void {
+    const { number, client, setting, input, work } = session;
+    if (this.sessions.get(number) !== session) return;
+    this.sessions.delete(number);
+    this.opening.delete(session);
+    const left = this.perClient.get(client.peer)! - 1;
+    if (left > 0) this.perClient.set(client.peer, left);
+    else this.perClient.delete(client.peer);
+    if (this.sessions.size === 0) {
+      clearInterval(this.clock);
+      this.clock = undefined;
+    }
+    if (input) {
+      // A step that is still queued must not run under erased keys.
+      input.bytes.fill(0);
+      this.queue.remove(input);
+      this.going = this.going.filter((w) => w !== input);
     }
     session.seed?.fill(0);
     session.zero?.fill(0);
-    for (const link of tell) link?.send(frames.end, session.number, 0, new Uint8Array(0));
+    for (const link of tell) link?.send(frames.end, number, session.tag, nothing);
+    if (work) {
+      work.run.forget();
+      this.leave(work);
+    }
+    this.options.events?.sessionEnded?.(client.peer, setting.hash, code);
     this.start();
+    this.settle();
   }
 
-  private fail(session: Session, message: string, ...tell: (Link | undefined)[]): void {
-    session.client.send(frames.failed, session.number, 0, encode({ code: 'peer-failed', message }));
-    this.end(session, ...tell);
+  /** Ends a session with a word to its client, and to those given. */
+  private fail(session: Session, code: ErrorCode, message: string, ...tell: (Link | undefined)[]): void {
+    const word = encode({ code, message });
+    session.client.send(frames.failed, session.number, 0, word);
+    for (const link of tell) link?.send(frames.failed, session.number, session.tag, word);
+    this.end(session, code);
   }
 
-  private lost(link: Link, error?: Error): void {
-    if (link !== this.peer && link !== this.dealer) return;
-    const other = link === this.peer ? this.dealer : this.peer;
-    if (link === this.peer) this.peer = undefined;
-    else this.dealer = undefined;
-    for (const s of [...this.sessions.values()]) this.fail(s, error?.message ?? `${link.peer} closed the connection`, other);
-    this.earlyZeros.clear();
+  private failed(session: Session, e: unknown): void {
+    const { code, message } = failure(e);
+    this.fail(session, code, message, this.links.peer, this.links.dealer);
+  }
+
+  private lost(role: 'peer' | 'dealer', link: Link, error?: Error): void {
+    if (this.landing.has(link)) this.landed(link);
+    if (link !== this.links[role]) return;
+    this.links[role] = undefined;
+    const other = role === 'peer' ? this.links.dealer : this.links.peer;
+    const { code, message } = lossOf(link, error);
+    for (const s of [...this.sessions.values()]) this.fail(s, code, message, other);
+    if (role === 'peer') this.earlyZeros.clear();
     this.watch();
+  }
+
+  /** The rest of a frame has been written, or never will be. */
+  private landed(link: Link): void {
+    const lease = this.landing.get(link);
+    if (!lease) return;
+    this.landing.delete(link);
+    lease.letGo();
+  }
+
+  /** Ends what has waited for too long. */
+  private sweep(): void {
+    const now = performance.now();
+    const { waitSeconds, stepSeconds, idleSeconds } = this.limits;
+    const over = (since: number, seconds: number): boolean => seconds > 0 && now - since > 1000 * seconds;
+    for (const s of [...this.sessions.values()]) {
+      const half = this.options.index === 0 && (s.input ? s.peerHas?.step !== s.input.step : (s.peerHas?.step ?? -1) > s.lastStep);
+      if (!s.ready) {
+        if (over(s.since, waitSeconds)) this.failed(s, new SubrosaError('timeout', `the session was not open at both parties and the dealer within ${waitSeconds} s`));
+      } else if (s.work) {
+        if (over(s.work.at, stepSeconds)) this.failed(s, new SubrosaError('timeout', `the step was not done within ${stepSeconds} s`));
+      } else if (half) {
+        if (over(s.since, waitSeconds)) this.failed(s, new SubrosaError('timeout', `only one party has been given its share of the input within ${waitSeconds} s`));
+      } else if (!s.input && over(s.since, idleSeconds)) this.failed(s, new SubrosaError('ended', `no input for ${idleSeconds} s: open a new session`));
+    }
+    this.watch();
+  }
+
+  private period(): number {
+    const { waitSeconds, stepSeconds, idleSeconds } = this.limits;
+    return Math.max(10, Math.min(1000, ...[waitSeconds, stepSeconds, idleSeconds].filter((s) => s > 0).map((s) => 250 * s)));
+  }
+
+  /** Tells the clients that asked for it how many steps are before theirs. */
+  private tellPlaces(only?: Session): void {
+    let place = 0;
+    for (const { session } of this.queue.inOrder()) {
+      if (!only || only === session) this.tell(session, { queued: place });
+      place++;
+    }
+  }
+
+  private tell(session: Session, progress: Progress): void {
+    if (session.told === undefined) return;
+    const now = performance.now();
+    if (now - session.told < tellEvery) return;
+    session.told = now;
+    session.client.send(frames.progress, session.number, session.lastStep, encode(progress));
+  }
+
+  private settle(): void {
+    if (!this.draining || this.drained || this.working.size > 0 || this.queue.size > 0) return;
+    this.drained = true;
+    for (const s of [...this.sessions.values()]) this.failed(s, new SubrosaError('draining', 'this party is shutting down: try again soon'));
+    this.draining.resolve();
   }
 
   /** Silence counts only where something is due: from the peer while a step waits or runs, from the dealer for seeds and corrections. */
   private watch(): void {
-    const all = [...this.sessions.values()];
-    this.peer?.awaiting(this.running !== undefined || this.queue.length > 0 || all.some((s) => !s.zero));
-    this.dealer?.awaiting(this.running?.starved === true || all.some((s) => !s.seed));
+    const opening = [...this.opening];
+    this.links.peer?.awaiting(this.working.size > 0 || this.queue.size > 0 || opening.some((s) => !s.zero));
+    this.links.dealer?.awaiting([...this.working].some((w) => w.run.starved) || opening.some((s) => !s.seed));
   }
 
   /** Runs a handler; what it throws ends the session with a message to all, and nothing else. A client ends sessions of its own only. */
-  private guard(number: number, link: Link, run: () => void): void {
+  private guard(f: Frame, link: Link, run: () => void): void {
     try {
       run();
     } catch (e) {
-      const code = e instanceof SubrosaError ? e.code : 'internal';
-      const message = e instanceof Error ? e.message : 'failed';
-      const failure = encode({ code, message: message.slice(0, 900) });
-      const session = this.sessions.get(number);
-      if (session && (link === session.client || link === this.peer || link === this.dealer)) {
-        for (const l of [session.client, this.peer, this.dealer]) l?.send(frames.failed, number, 0, failure);
-        this.end(session);
-      } else link.send(frames.failed, number, 0, failure);
+      const session = this.sessions.get(f.session);
+      const role = link === this.links.peer || link === this.links.dealer;
+      if (session && (role || link === session.client)) this.failed(session, e);
+      else link.send(frames.failed, f.session, role ? f.seq : 0, encode(failure(e)));
     }
     this.watch();
   }
 }
 
+function placeInputs(step: PartyStep, index: 0 | 1, bytes: Uint8Array): void {
+  const { binding, model } = step.prepared;
+  const places = binding.program.inputs.map((i) => step.input(i.name));
+  const total = places.reduce((s, p) => s + 4 * p.size, 0);
+  // P0's share is the ChaCha20 stream of the client's seed, in its standard order.
+  const words = index === 0 ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
+  let from = 0;
+  for (const p of places) {
+    model.k.u8.set(words.subarray(from, from + 4 * p.size), p.at);
+    from += 4 * p.size;
+  }
+}
+
 /** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
 function inputBytes(program: Takes, params: Params): number {
+  const names = Object.keys(program.params);
+  if (Object.keys(params).some((name) => !names.includes(name))) throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
   for (const [name, { min, max }] of Object.entries(program.params))
     if (!(params[name] >= min && params[name] <= max)) throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);

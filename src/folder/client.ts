@@ -98,3 +98,13 @@ export function readClientInfo(dir: string, program: string): ClientInfo {
 export function readClient(dir: string, program: string): Client {
   return { ...readClientInfo(dir, program), ...readGraphs(dir, ['before', 'after'], 'client.safetensors'), dir };
 }
+
+/** Copies client/ for another program of the same model: client.json names the program it belongs to, all else is as it was. */
+export function rewriteClient(from: string, program: string, to: string, next: string): void {
+  readClientInfo(from, program);
+  mkdirSync(to);
+  for (const name of clientFiles)
+    if (name !== 'client.json' && existsSync(join(from, name))) copyFileSync(join(from, name), join(to, name));
+  const path = join(from, 'client.json');
+  writeFileSync(join(to, 'client.json'), canonical({ ...parseJson(readText(path), ClientFile, path), program: next }), { flag: 'wx' });
+}

@@ -29,6 +29,7 @@ export type { Client, ClientInfo } from './client.ts';
 export { canonical, hashOf, hashText, parseJson, readText } from './files.ts';
 export { readGraph, writeGraph } from './graph.ts';
 export { parseProgram, programText } from './program.ts';
+export { isProtected, type Protected, protect, readProtected, roles } from './protect.ts';
 export { mayHold, type RoleFolder, readRole, roleFiles } from './role.ts';
 export { maskWords } from './seeds.ts';
 export type { OpenWeights, WeightKind } from './weights.ts';

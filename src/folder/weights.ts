@@ -45,22 +45,30 @@ const DealerTensors = z.strictObject({
   tensors: z.array(z.strictObject({ name: z.string(), shape: z.array(z.int().min(0)).max(16) })),
 });
 
-/** p0/, p1/ and dealer/. Returns the hash of the masked file. */
-export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>): string {
-  const seeds = [newSeed(), newSeed()] as const;
-  const names = [...weights.keys()].sort(byName);
-  const masked = new Map<string, TensorData>();
-  names.forEach((name, k) => {
-    const { shape, data } = weights.get(name) as Integers;
-    const [b0, b1] = [maskWords(seeds[0], k, 0, data.length), maskWords(seeds[1], k, 1, data.length)];
-    for (let i = 0; i < data.length; i++) b0[i] = data[i] - b0[i] - b1[i];
-    masked.set(name, { dtype: 'I32', shape, data: b0 });
-  });
+function roleFolders(dir: string): void {
   for (const role of ['p0', 'p1', 'dealer']) {
     mkdirSync(join(dir, role));
     chmodSync(join(dir, role), 0o700);
   }
-  const hash = writeTensors(join(dir, 'p0', maskedFile), masked);
+}
+
+/** Public weights, for a folder of each role. Returns the hash of the file. */
+export function copyPublic(from: string, dir: string): string {
+  roleFolders(dir);
+  for (const party of ['p0', 'p1']) copyFileSync(join(from, publicFile), join(dir, party, publicFile));
+  return hashOf(join(dir, 'p0', publicFile));
+}
+
+/** p0/, p1/ and dealer/, under fresh seeds. A tensor's data is asked for when its turn comes. Returns the hash of the masked file. */
+export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>): string {
+  const seeds = [newSeed(), newSeed()] as const;
+  const names = [...weights.keys()].sort(byName);
+  const masked = names.map((name, k): [string, TensorData] => {
+    const tensor = weights.get(name) as Integers;
+    return [name, lazily(tensor.shape, () => maskedWords(tensor.data, seeds, k))];
+  });
+  roleFolders(dir);
+  const hash = writeTensors(join(dir, 'p0', maskedFile), new Map(masked));
   copyFileSync(join(dir, 'p0', maskedFile), join(dir, 'p1', maskedFile));
   writeSeeds(join(dir, 'p0', 'seed'), hash, [seeds[0]]);
   writeSeeds(join(dir, 'p1', 'seed'), hash, [seeds[1]]);
@@ -70,6 +78,22 @@ export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>
   for (const s of seeds) s.fill(0);
   return hash;
 }
+
+/** F = W − B_0 − B_1 of tensor number k. */
+function maskedWords(data: Int32Array, seeds: readonly [Uint8Array, Uint8Array], k: number): Int32Array {
+  const [b0, b1] = [maskWords(seeds[0], k, 0, data.length), maskWords(seeds[1], k, 1, data.length)];
+  for (let i = 0; i < data.length; i++) b0[i] = data[i] - b0[i] - b1[i];
+  return b0;
+}
+
+/** A model's weights need not lie in memory at once: writing looks at each tensor's size first, at its words when they are written. */
+const lazily = (shape: readonly number[], words: () => Int32Array): TensorData => ({
+  dtype: 'I32',
+  shape,
+  get data() {
+    return words();
+  },
+});
 
 /** A role's weights, read when asked for; `close` lets go of the file. */
 export interface OpenWeights extends WeightSource {

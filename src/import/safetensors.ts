@@ -245,7 +245,7 @@ export const toTensorData = ({ dtype, shape, data }: Tensor): TensorData =>
     ? { dtype: 'I64', shape, data: BigInt64Array.from(data as Float64Array, BigInt) }
     : { dtype: dtype === 'bool' ? 'BOOL' : 'F32', shape, data };
 
-/** The file in pieces: header first, then each tensor's bytes, so that a large one need not be in memory twice. Wide dtypes first, then
+/** The file in pieces: header first, then each tensor's bytes, `data` looked at only then, so that a large one need not be in memory twice. Wide dtypes first, then
  *  by name: the same tensors give the same bytes, and each begins at a multiple of its own width. */
 export function* safetensorsChunks(
   tensors: ReadonlyMap<string, TensorData>,
@@ -254,12 +254,11 @@ export function* safetensorsChunks(
   const order = [...tensors].sort(([a, x], [b, y]) => BYTES[y.dtype] - BYTES[x.dtype] || (a < b ? -1 : 1));
   const header: [string, unknown][] = metadata.size > 0 ? [['__metadata__', Object.fromEntries(metadata)]] : [];
   let at = 0;
-  for (const [name, { dtype, shape, data }] of order) {
+  for (const [name, { dtype, shape }] of order) {
     if (name === '__metadata__') throw new RangeError('a tensor cannot be called __metadata__');
-    if (sizeOf(shape) * BYTES[dtype] !== data.byteLength)
-      throw new RangeError(`tensor '${name}' is ${dtype} [${shape}] and has ${data.byteLength} bytes`);
-    header.push([name, { dtype, shape, data_offsets: [at, at + data.byteLength] }]);
-    at += data.byteLength;
+    const end = at + sizeOf(shape) * BYTES[dtype];
+    header.push([name, { dtype, shape, data_offsets: [at, end] }]);
+    at = end;
   }
   // Not JSON.stringify of an object: a tensor named "7" would be moved to the front, one named "__proto__" lost.
   const json = new TextEncoder().encode(`{${header.map(([k, v]) => `${JSON.stringify(k)}:${JSON.stringify(v)}`).join(',')}}`);
@@ -268,7 +267,12 @@ export function* safetensorsChunks(
   new DataView(first.buffer).setBigUint64(0, BigInt(length), true);
   first.set(json, 8);
   yield first;
-  for (const [, { data }] of order) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (const [name, tensor] of order) {
+    const { data } = tensor;
+    if (sizeOf(tensor.shape) * BYTES[tensor.dtype] !== data.byteLength)
+      throw new RangeError(`tensor '${name}' is ${tensor.dtype} [${tensor.shape}] and has ${data.byteLength} bytes`);
+    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  }
 }
 
 export function writeSafetensors(tensors: ReadonlyMap<string, TensorData>, metadata?: ReadonlyMap<string, string>): Uint8Array {

@@ -17,7 +17,7 @@ import { checkedKernels } from '../ring/kernels/check.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { parallelKernels } from '../ring/kernels/parallel.ts';
-import { footprint } from '../runtime/footprint.ts';
+import { footprint, largestMemory } from '../runtime/footprint.ts';
 import { loadModel, type Model, type Role } from '../runtime/model.ts';
 import { defaultLimits } from '../session/events.ts';
 import { type ModelStore, type Takes, unknownModel } from '../session/store.ts';
@@ -67,6 +67,7 @@ export interface ModelState {
   readonly held: number;
 }
 
+const sparePlaces = 4;
 const hashName = /^[0-9a-f]{64}$/;
 /** Uploads in progress lie here until they are whole (admin.ts). */
 export const uploadsFolder = '.uploads';
@@ -191,25 +192,29 @@ export class RoleModels implements ModelStore, Catalogue {
     const folder = readRole(join(this.dir, hash), this.role, hash);
     const client = folder.client();
     const manifest = manifestOf(folder.program, hash, client?.task, client?.files);
-    const known = { program: folder.program, manifest, text: canonical(manifest), bytes: [...folder.files.values()].reduce((a, b) => a + b, 0) };
+    const known = {
+      program: folder.program,
+      manifest,
+      text: canonical(manifest),
+      bytes: [...folder.files.values()].reduce((a, b) => a + b, 0),
+    };
     this.known.set(hash, known);
     return known;
   }
 
   private load(hash: string, { manifest: { name } }: Known): Resident {
     const { role, threads } = this.options;
-    const folder = this.checked(hash);
-    const weights = folder.weights();
+    const { program, weights } = this.checked(hash);
     let kernels: (Kernels & { close?(): void }) | undefined;
     const close = (): void => {
       weights.close();
       kernels?.close?.();
     };
     try {
-      const bytes = this.bytesOf(folder.program, weights);
+      const bytes = this.bytesOf(program, weights);
       this.makeRoom(name, bytes);
       kernels = threads > 1 ? parallelKernels(newMemory(bytes, true), threads) : checkedKernels(newMemory(bytes));
-      const entry = { model: loadModel(folder.program, role, kernels, weights), bytes, close, held: 0 };
+      const entry = { model: loadModel(program, role, kernels, weights), bytes, close, held: 0 };
       this.resident.set(hash, entry);
       this.tell({ kind: 'loaded', hash, name, bytes });
       return entry;
@@ -220,10 +225,11 @@ export class RoleModels implements ModelStore, Catalogue {
   }
 
   /** The folder is read again at each load: what was changed on disk meanwhile is noticed. */
-  private checked(hash: string): ReturnType<typeof readRole> {
+  private checked(hash: string): { program: Program; weights: OpenWeights } {
     const path = join(this.dir, hash);
     try {
-      return readRole(path, this.role, hash);
+      const folder = readRole(path, this.role, hash);
+      return { program: folder.program, weights: folder.weights() };
     } catch (e) {
       this.tell({ kind: 'refused', path, reason: (e as Error).message });
       throw new SubrosaError(
@@ -233,10 +239,14 @@ export class RoleModels implements ModelStore, Catalogue {
     }
   }
 
-  /** Bytes the model takes in memory: its weights, and a place for each step that may run at once. */
+  /**
+   * Bytes the model takes in memory: its weights, and a place for each step that may run at once. Where lengths vary, a few places more:
+   * one that is kept prepared saves the next step of its length 50 to 80 ms (MiniLM), and steps of many lengths leave gaps.
+   */
   private bytesOf(program: Program, weights: OpenWeights): number {
-    const need = footprint(program, this.role, weights.shapes);
-    return need.weights + (this.options.lanes ?? defaultLimits.lanes) * need.step;
+    const { weights: own, loading, step } = footprint(program, this.role, weights.shapes);
+    const places = (this.options.lanes ?? defaultLimits.lanes) + (Object.keys(program.params).length > 0 ? sparePlaces : 0);
+    return Math.min(largestMemory, Math.max(loading, own + places * step));
   }
 
   private tooLarge(name: string, bytes: number, held: number): SubrosaError {

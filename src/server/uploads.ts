@@ -25,6 +25,7 @@ import { z } from 'zod';
 import { SubrosaError } from '../client/errors.ts';
 import { canonical, mayHold, parseJson, readText, roleFiles } from '../folder/index.ts';
 import { ModelError } from '../graph/graph.ts';
+import { ProgramError } from '../program/program.ts';
 import { type RoleModels, uploadsFolder } from './models.ts';
 
 const Declared = z.strictObject({
@@ -155,7 +156,7 @@ export class Uploads {
       try {
         this.models.adopt(at, hash);
       } catch (e) {
-        if (!(e instanceof ModelError)) throw e;
+        if (!(e instanceof ModelError || e instanceof ProgramError)) throw e;
         throw new SubrosaError('bad-input', e.message.replace(`${at}/`, ''));
       }
       rmSync(join(this.dir, hash), { recursive: true });

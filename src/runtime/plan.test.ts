@@ -70,6 +70,24 @@ describe('the ring of corrections', () => {
       { numRuns: 200 },
     );
   });
+
+  test('the stream is spread over the rounds: a few MiB ahead of the line, those of a demanding round early enough', () => {
+    const one = 1 << 20;
+    const even = Array.from({ length: 100 }, (_, needed) => ({ bytes: one, needed, done: needed }));
+    const { after } = planRing(binding(even), 1 << 30);
+    // Each round reads one block; a round later one more may be sent.
+    expect(after.slice(0, 5)).toEqual([0, 0, 0, 0, 0]);
+    for (let i = 8; i < 100; i++) {
+      expect(i - after[i]).toBeGreaterThanOrEqual(4);
+      expect(i - after[i]).toBeLessThanOrEqual(6);
+    }
+    // Thirty blocks that the last round reads at once are on their way long before.
+    const late = [...even, ...Array.from({ length: 30 }, () => ({ bytes: one, needed: 99, done: 99 }))];
+    const spread = planRing(binding(late), 1 << 30).after;
+    expect(129 - spread[129]).toBeLessThanOrEqual(40);
+    expect(spread[129]).toBeLessThan(99);
+    expect(spread.filter((a, i) => i > 0 && a > spread[i - 1]).length).toBeGreaterThan(50);
+  });
 });
 
 test('the dealer prepares gates in the order P1 needs them, masks before what is made of them', () => {

@@ -106,7 +106,7 @@ export class Case {
       const { node, def } = binding.gates[id];
       for (const o of node.outs) values.set(o.id, reveal(o.id));
       const ins = node.ins.map((t) => ({ shape: t.shape, data: values.get(t.id)!, bits: t.bits }));
-      const plain = def.plain(node.attrs, ins, { words: (name) => this.weights[name] }, node.outs);
+      const plain = def.plain(node.attrs, ins, { words: (name) => this.weights[name] }, node.outs, { ...params, ...options.params });
       for (const [i, o] of node.outs.entries())
         compare(
           `${node.gate} ${id}`,

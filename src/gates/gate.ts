@@ -86,6 +86,8 @@ interface RoleContext {
   readonly step: number;
   /** This gate's number in nonces. */
   readonly gate: number;
+  /** The step's public parameters, those too that no shape depends on. */
+  readonly params: Params;
   /** n words that live until the gate ends. */
   words(n: number): Ptr;
   /** n words that live until the next yield. */
@@ -146,6 +148,8 @@ export interface Gate<A = any, L = any> {
   cost(g: BoundGate<A>): Cost;
   /** True when the output lies where the input lies (reshape). */
   readonly view?: boolean;
+  /** True when the output lies in the session's memory and stays for its next steps (cache). */
+  readonly stays?: boolean;
   /** The phase (number of yields before it) in which the party first takes corrections; default: the last. */
   readonly correctionPhase?: number;
   /** Packs weights and constants once, when the model is loaded. */
@@ -153,7 +157,7 @@ export interface Gate<A = any, L = any> {
   dealer?(d: DealerContext, g: BoundGate<A, L>): void;
   party(p: PartyContext, g: BoundGate<A, L>): Generator<Opening[], void, void>;
   /** The meaning on real numbers: input values (not integers) to output values. What oracles and `inspect` run. */
-  plain(attrs: A, ins: readonly Plain[], w: PlainWeights, outs: readonly { readonly shape: readonly number[]; readonly kind: 'share' | 'wire' }[]): Float64Array[];
+  plain(attrs: A, ins: readonly Plain[], w: PlainWeights, outs: readonly { readonly shape: readonly number[]; readonly kind: 'share' | 'wire' }[], params: Params): Float64Array[];
   /** Largest error of an output value, in units of 1/scale, beyond rounding already in the inputs. For tests. */
   error?(attrs: A): number;
 }

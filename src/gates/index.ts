@@ -1,6 +1,8 @@
 /** Every gate, in the order one would read them. A new gate is one file and one line here. */
 import { argmax } from './argmax.ts';
 import { addPrivate, constant } from './constant.ts';
+import { cache } from './cache.ts';
+import { causal, perSeen } from './causal.ts';
 import { compare } from './compare.ts';
 import { extend, truncate } from './extend.ts';
 import type { Gate } from './gate.ts';
@@ -12,6 +14,7 @@ import { mul, mulPrivate, rowSquares, square } from './mul.ts';
 import { open } from './open.ts';
 import { relu } from './relu.ts';
 import { reveal } from './reveal.ts';
+import { rotary } from './rotary.ts';
 import { select } from './select.ts';
 
 const all: readonly Gate[] = [
@@ -19,6 +22,7 @@ const all: readonly Gate[] = [
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
+  cache, causal, perSeen, rotary,
   compare, relu, select, max, maxPool, argmax,
   reveal,
 ];

@@ -128,6 +128,8 @@ export interface MatrixView {
   readonly offset: number;
   readonly batch: number;
   readonly row: number;
+  /** Batches in a row that read the same matrix (heads that share keys); default 1. */
+  readonly repeat?: number;
 }
 
 export interface SharedAttrs {
@@ -146,9 +148,10 @@ function batches(ctx: PartyContext | DealerContext, g: BoundGate<SharedAttrs>, t
   const { batch, M, N, K, a, b, c } = g.attrs;
   const panels = ctx.temp(panelWords(K, N));
   const scratch = ctx.temp(gemmScratch / 4);
+  const matrix = (i: number): number => b.offset + Math.floor(i / (b.repeat ?? 1)) * b.batch;
   for (let i = 0; i < batch; i++) {
     terms.forEach((t, j) => {
-      ctx.k.packB(panels, t.b + 4 * (b.offset + i * b.batch), K, N, b.row, b.transposed ? 1 : 0, 4);
+      ctx.k.packB(panels, t.b + 4 * matrix(i), K, N, b.row, b.transposed ? 1 : 0, 4);
       ctx.k.gemm(C + 4 * (c.offset + i * c.batch), c.row, t.a + 4 * (a.offset + i * a.batch), a.row, panels, M, N, K, accumulate || j > 0 ? 1 : 0, scratch);
     });
   }
@@ -187,7 +190,7 @@ export const matmulShared: Gate<SharedAttrs, null> = {
         for (let j = 0; j < N; j++) {
           let s = 0;
           for (let k = 0; k < K; k++) {
-            const at = b.offset + i * b.batch + (b.transposed ? j * b.row + k : k * b.row + j);
+            const at = b.offset + Math.floor(i / (b.repeat ?? 1)) * b.batch + (b.transposed ? j * b.row + k : k * b.row + j);
             s += x.data[a.offset + i * a.batch + r * a.row + k] * y.data[at];
           }
           z[c.offset + i * c.batch + r * c.row + j] = s;

@@ -83,7 +83,8 @@ export function bind(program: Program, params: Params): Binding {
 }
 
 function checkParams(program: Program, params: Params): void {
-  for (const [name, { min, max }] of Object.entries(program.params)) {
+  for (const [name, { min, max, shapes }] of Object.entries(program.params)) {
+    if (shapes === false) continue;
     const v = params[name];
     if (!Number.isInteger(v) || v < min || v > max) throw new ProgramError(`parameter ${name} = ${v}: the program takes integers from ${min} to ${max}`);
   }

@@ -47,7 +47,8 @@ export interface Program {
   readonly weights: 'public' | 'private';
   /** SHA-256 of the public weights file, or of the masked one: binds the program to its weights. */
   readonly weightsHash: string;
-  readonly params: Readonly<Record<string, { readonly min: number; readonly max: number }>>;
+  /** `shapes: false`: no shape depends on it, so one plan serves all its values (`past`). */
+  readonly params: Readonly<Record<string, { readonly min: number; readonly max: number; readonly shapes?: false }>>;
   readonly tensors: readonly TensorDecl[];
   readonly inputs: readonly ProgramInput[];
   readonly outputs: readonly ProgramOutput[];

@@ -3,7 +3,7 @@
  *
  * Every draw names (step, gate, stream), each used for one value only; the mask ledger listens here and checks it.
  */
-import type { DealerContext, PartyContext } from '../gates/gate.ts';
+import type { DealerContext, Params, PartyContext } from '../gates/gate.ts';
 import { type Kernels, packedBytes, type Ptr } from '../ring/kernels/kernels.ts';
 
 /** Working memory: n words, from the plan when running, from an allocator when planning. */
@@ -18,6 +18,8 @@ export interface Place {
   readonly keys: Ptr;
   readonly scratch: Ptr;
   readonly step: number;
+  /** The step's public parameters. */
+  readonly params: Params;
 }
 
 /** Stream of the zero sharing; its key is another than the masks'. */
@@ -27,6 +29,7 @@ export class PartyPart implements PartyContext {
   readonly k: Kernels;
   readonly key: Ptr;
   readonly step: number;
+  readonly params: Params;
   /** P1: where the gate's next corrections lie. */
   block: Ptr = 0;
 
@@ -34,6 +37,7 @@ export class PartyPart implements PartyContext {
     this.k = place.k;
     this.key = place.keys;
     this.step = place.step;
+    this.params = place.params;
   }
 
   words(n: number): Ptr {
@@ -70,12 +74,14 @@ export class DealerPart implements DealerContext {
   readonly k: Kernels;
   readonly keys: readonly [Ptr, Ptr];
   readonly step: number;
+  readonly params: Params;
 
   /** `top`: where the next corrections go. */
   constructor(private readonly place: Place, private readonly memory: Memory, readonly gate: number, public top: Ptr) {
     this.k = place.k;
     this.keys = [place.keys, place.keys + 32];
     this.step = place.step;
+    this.params = place.params;
   }
 
   words(n: number): Ptr {
@@ -108,9 +114,10 @@ export class DealerPart implements DealerContext {
   }
 }
 
-/** Kernels that do nothing, for planning. */
-export const silentKernels = new Proxy({}, { get: () => () => {} }) as Kernels;
-export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0 };
+/** Kernels that do nothing over a memory of nothing, for planning. */
+const views: Partial<Kernels> = { u32: new Uint32Array(0) };
+export const silentKernels = new Proxy(views, { get: (own, key) => own[key as keyof Kernels] ?? (() => {}) }) as Kernels;
+export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0, params: {} };
 
 /** Plays back what the plan found for a gate, in the order of its calls. */
 export function planned(places: readonly Ptr[]): Memory {

@@ -3,6 +3,7 @@
  *
  * The dealer sees parameters and draws from both seeds; it never receives anything of a run.
  */
+import { type Moment, placeCaches } from './caches.ts';
 import { DealerPart, type Place, planned } from './context.ts';
 import type { Prepared } from './model.ts';
 import type { Profile } from './party.ts';
@@ -15,9 +16,10 @@ export class DealerStep {
   private readonly place: Place;
 
   /** `keys`: the two parties' PRG keys of the session. */
-  constructor(readonly prepared: Prepared, step: number, keys: readonly [Uint8Array, Uint8Array], private readonly profile?: Profile) {
+  constructor(readonly prepared: Prepared, step: number, keys: readonly [Uint8Array, Uint8Array], private readonly profile?: Profile, moment?: Moment) {
     this.order = dealerOrder(prepared.binding);
-    this.place = { k: prepared.model.k, keys: prepared.keys, scratch: prepared.scratch, step };
+    this.place = { k: prepared.model.k, keys: prepared.keys, scratch: prepared.scratch, step, params: { ...prepared.binding.params, ...moment?.params } };
+    if (moment) placeCaches(prepared, moment.caches);
     prepared.model.k.u8.set(keys[0], prepared.keys);
     prepared.model.k.u8.set(keys[1], prepared.keys + 32);
   }

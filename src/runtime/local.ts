@@ -6,8 +6,9 @@
 import type { BoundTensor } from '../gates/gate.ts';
 import type { Params, Program } from '../program/program.ts';
 import type { Kernels, Ptr } from '../ring/kernels/kernels.ts';
+import { cacheBytes } from './caches.ts';
 import { DealerStep } from './dealer.ts';
-import { type Model, type Prepared, prepare } from './model.ts';
+import { type Model, type Prepared, prepare, type Role } from './model.ts';
 import { PartyStep, type Profile } from './party.ts';
 
 export interface LocalModels {
@@ -25,6 +26,8 @@ export interface Transcript {
 
 export interface LocalOptions {
   readonly step?: number;
+  /** Parameters that no shape depends on (`past`). Such programs keep rows in caches: `newSession` empties them. */
+  readonly params?: Params;
   /** Three 32-byte keys: P0's masks, P1's masks, the zero sharing. Default: fresh ones. */
   readonly keys?: readonly [Uint8Array, Uint8Array, Uint8Array];
   readonly transcript?: Transcript;
@@ -59,13 +62,27 @@ export class LocalCluster {
     return all;
   }
 
+  /** Empties the caches: steps from here on belong to another session. */
+  newSession(): void {
+    for (const role of ['p0', 'p1', 'dealer'] as const) this.models[role].k.u8.fill(0, this.caches(role), this.caches(role) + cacheBytes(this.program, role));
+  }
+
+  /** At the top of the role's memory. */
+  private caches(role: Role): Ptr {
+    return 64 * Math.floor((this.models[role].k.u8.length - cacheBytes(this.program, role)) / 64);
+  }
+
   /** inputs: integers at the input's scale, by name. Returns the reconstructed outputs by name. */
   run(params: Params, inputs: Readonly<Record<string, ArrayLike<number>>>, options: LocalOptions = {}): Record<string, Revealed> {
     const { p0, p1, dealer } = this.prepare(params);
     const keys = options.keys ?? [random(32), random(32), random(32)];
     const step = options.step ?? 0;
-    const parties = [new PartyStep(p0, 0, step, { mask: keys[0], zero: keys[2] }, options.profiles?.p0), new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1)] as const;
-    const dealing = new DealerStep(dealer, step, [keys[0], keys[1]], options.profiles?.dealer);
+    const moment = (role: Role) => options.params && { params: { ...params, ...options.params }, caches: this.caches(role) };
+    const parties = [
+      new PartyStep(p0, 0, step, { mask: keys[0], zero: keys[2] }, options.profiles?.p0, moment('p0')),
+      new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1, moment('p1')),
+    ] as const;
+    const dealing = new DealerStep(dealer, step, [keys[0], keys[1]], options.profiles?.dealer, moment('dealer'));
     for (const input of this.program.inputs) shareInput(parties, input.name, inputs[input.name]);
     const deal = (): boolean => {
       const after = dealing.mayFollow;

@@ -6,6 +6,7 @@
 import type { Opening } from '../gates/gate.ts';
 import { ProgramError } from '../program/program.ts';
 import { packedBytes, packedWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { type Moment, placeCaches } from './caches.ts';
 import { PartyPart, type Place, planned } from './context.ts';
 import type { Prepared } from './model.ts';
 
@@ -38,12 +39,14 @@ export class PartyStep {
   private readonly finished: Uint8Array;
   private readonly place: Place;
 
-  constructor(readonly prepared: Prepared, private readonly index: 0 | 1, step: number, keys: StepKeys, private readonly profile?: Profile) {
+  /** `moment`: what of the step its plan does not say; none for programs without caches. */
+  constructor(readonly prepared: Prepared, private readonly index: 0 | 1, step: number, keys: StepKeys, private readonly profile?: Profile, moment?: Moment) {
     const { k } = prepared.model;
     k.u8.set(keys.mask, prepared.keys);
     k.u8.set(keys.zero, prepared.keys + 32);
     this.finished = new Uint8Array(prepared.gates.length);
-    this.place = { k, keys: prepared.keys, scratch: prepared.scratch, step };
+    this.place = { k, keys: prepared.keys, scratch: prepared.scratch, step, params: { ...prepared.binding.params, ...moment?.params } };
+    if (moment) placeCaches(prepared, moment.caches);
   }
 
   /** Where this party's share of an input goes. */

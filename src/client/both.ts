@@ -13,9 +13,10 @@ const grace = 250;
 
 /** When one fails the other is stopped: at once when the error is the cause itself, else after `grace`. */
 export async function both<P, T>(parties: readonly [P, P], signal: AbortSignal | undefined, ask: (party: P, index: 0 | 1, signal: AbortSignal) => Promise<T>): Promise<[T, T]> {
+  const stopped = (): SubrosaError => new SubrosaError('aborted', 'the run was stopped', { cause: signal?.reason });
+  if (signal?.aborted) throw stopped();
   const stop = new AbortController();
   const abort = (): void => stop.abort(signal?.reason);
-  if (signal?.aborted) abort();
   signal?.addEventListener('abort', abort);
   let timer: ReturnType<typeof setTimeout> | undefined;
   const answers = await Promise.allSettled(
@@ -29,7 +30,7 @@ export async function both<P, T>(parties: readonly [P, P], signal: AbortSignal |
   );
   clearTimeout(timer);
   signal?.removeEventListener('abort', abort);
-  if (signal?.aborted) throw new SubrosaError('aborted', 'the run was stopped', { cause: signal.reason });
+  if (signal?.aborted) throw stopped();
   const failures = answers.flatMap((a) => (a.status === 'rejected' ? [a.reason as unknown] : []));
   if (failures.length > 0) throw failures.reduce((most, e) => (says(e) > says(most) ? e : most));
   return answers.map((a) => (a as PromiseFulfilledResult<T>).value) as [T, T];

@@ -11,11 +11,13 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { type Network, networks } from '../src/cli/estimate.ts';
+import { measure, type Network, networks, workOf } from '../src/cli/estimate.ts';
 import { readCompiled } from '../src/folder/index.ts';
 import { fastProducts } from '../src/graph/fast.ts';
 import { tensor } from '../src/graph/graph.ts';
 import { interpret } from '../src/graph/interpret.ts';
+import { bind } from '../src/program/bind.ts';
+import { simulate } from '../src/program/timing.ts';
 import { type RunStats, startCluster } from '../src/session/cluster.ts';
 import { missing, Namespaces } from './net/namespaces.ts';
 import { inputsOf, median, subjects } from './subjects.ts';
@@ -81,6 +83,7 @@ function measured(net: Namespaces, task: Task): Promise<Measured> {
 }
 
 const roles = ['p0', 'p1', 'dealer'] as const;
+const percent = (x: number): string => `${x < 0 ? '−' : '+'}${Math.abs(100 * x).toFixed(0)} %`;
 
 async function over(network: Network): Promise<void> {
   const net = await Namespaces.open([...roles, 'client'], network, { congestion: values.congestion, tuned: values.tuned });
@@ -88,14 +91,25 @@ async function over(network: Network): Promise<void> {
     for (const s of subjects.filter((s) => (positionals.length === 0 ? ['vit', 'minilm-32', 'bert-128'] : positionals).includes(s.name))) {
       const weights = values.weights as 'public' | 'private';
       const places = Object.fromEntries(roles.map((r) => [r, { host: net.host(r), command: net.at(r) }]));
-      const { results, plaintext } = await measured(net, { dir: s.folder(weights), tokens: s.tokens, runs: Number(values.runs), places });
+      const dir = s.folder(weights);
+      const { program } = readCompiled(dir);
+      const bound = bind(program, Object.fromEntries(Object.keys(program.params).map((name) => [name, s.tokens])));
+      const estimate = simulate(workOf(bound, machine, true), network);
+      const { results, plaintext } = await measured(net, { dir, tokens: s.tokens, runs: Number(values.runs), places });
       const seconds = results.map((r) => r.seconds);
       const last = results.at(-1)!;
-      const row = { model: s.name, weights, network: network.name, seconds: median(seconds), all: seconds, rounds: last.rounds, bytes: last.bytes, plaintext };
+      const row = { model: s.name, weights, network: network.name, seconds: median(seconds), estimate, all: seconds, rounds: last.rounds, bytes: last.bytes, plaintext };
       if (values.json) console.log(JSON.stringify(row));
       else
         console.log(
-          `${s.name.padEnd(11)} ${weights.padEnd(8)} ${network.name.padEnd(9)} ${row.seconds.toFixed(3).padStart(7)} s  (${seconds.map((x) => x.toFixed(3)).join(' ')})  ${((last.bytes.p0p1 + last.bytes.dealer + last.bytes.client) / 1e6).toFixed(1).padStart(6)} MB  ${last.rounds} rounds  plaintext ${plaintext.toFixed(3)} s (×${(row.seconds / plaintext).toFixed(1)})`,
+          [
+            s.name.padEnd(11),
+            weights.padEnd(8),
+            network.name.padEnd(9),
+            `${row.seconds.toFixed(3).padStart(7)} s  estimated ${estimate.toFixed(3).padStart(7)} s (${percent(estimate / row.seconds - 1)})`,
+            `${((last.bytes.p0p1 + last.bytes.dealer + last.bytes.client) / 1e6).toFixed(1).padStart(6)} MB  ${last.rounds} rounds  plaintext ${plaintext.toFixed(3)} s (×${(row.seconds / plaintext).toFixed(1)})`,
+            `runs ${seconds.map((x) => x.toFixed(3)).join(' ')}`,
+          ].join('  '),
         );
     }
   } finally {
@@ -115,4 +129,5 @@ if (lacking) {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 const wanted = networks.filter((n) => !values.network || values.network.includes(n.name));
 if (!values.json) console.log(`Node ${process.version}, ${cpus().length} cores for all roles, delay by ${Namespaces.means}, ${values.congestion ?? execFileSync('sysctl', ['-n', 'net.ipv4.tcp_congestion_control'], { encoding: 'utf8' }).trim()}`);
+const machine = measure();
 for (const n of wanted) await over(n);

@@ -3,11 +3,12 @@
  *
  *   In round r each party computes, sends its opening and waits for the other's. P1 also waits for the corrections it reads in r.
  *   A message is underway for half a round trip, and as long as its bytes take on a line.
- *   P1's line brings P0's openings and the dealer's blocks: while both come, each gets half of it.
+ *   P1's line brings P0's openings and the dealer's blocks, first come, first served: while the dealer sends as fast as the line is, whatever
+ *   P0 adds stays in the queue before it, up to `longestQueue`, where TCP holds the dealer back.
  *   The dealer makes blocks in order, each once P1 has let go those that lie in its place (`RingPlan.after`).
  *   TCP starts slowly: a connection sends `initialWindow` bytes unanswered, and twice as many after each answer, up to what the line holds.
  *
- * Every role has one line of the network's bandwidth, each way. Nothing is lost, and no other traffic stands in a queue.
+ * Every role has one line of the network's bandwidth, each way, `payload` of it for what frames carry. No other traffic is on it.
  */
 
 /** A network between any two roles: seconds there and back, bits a second each way. */
@@ -28,11 +29,15 @@ export interface Work {
 
 /** Ten segments (RFC 6928). */
 export const initialWindow = 14_480;
+/** Of 1518 bytes on an Ethernet 1448 are TCP's payload. */
+export const payload = 1448 / 1518;
+/** Seconds: routers keep some 50 ms, and one drop makes a sender shrink by a third. */
+export const longestQueue = 0.03;
 
 /** Seconds from the client's shares to its answer. */
 export function simulate(work: Work, line: Line): number {
   const way = line.rtt / 2;
-  const seconds = (bytes: number): number => (8 * bytes) / line.bandwidth;
+  const seconds = (bytes: number): number => (8 * bytes) / (payload * line.bandwidth);
   // P1 has the input and says so; P0 says go and begins; P1 begins, and asks the dealer.
   let p0 = way + seconds(work.input) + way;
   let p1 = p0 + way;
@@ -71,86 +76,87 @@ class Window {
 
 /** P1's line: blocks in order, and openings between them. */
 class Stream {
+  /** Bytes a second. */
   private readonly rate: number;
-  /** Until here the line's use is settled. */
+  /** Until here the dealer's sending is settled, and so long is the queue before P1 then. */
   private now = 0;
-  /** The block on the line, and what is left of it. */
+  private queue = 0;
+  /** The block being sent, and what is left of it. */
   private at = 0;
   private left: number;
   private readonly arrived: number[] = [];
+  private read = 0;
+  /** When each block can begin to reach P1, as far as that is known; when the dealer has made it. */
   private readonly ready: number[] = [];
-  private dealer: number;
-  private readonly released: number[] = [];
+  private made: number;
+  /** When P1 has let go this many blocks. */
+  private readonly released: number[];
 
   constructor(
     private readonly work: Work,
     private readonly line: Line,
     private readonly from: number,
   ) {
-    this.rate = line.bandwidth / 8;
+    this.rate = (payload * line.bandwidth) / 8;
     this.left = work.blocks[0]?.bytes ?? 0;
-    this.dealer = from;
-    this.released.push(from - line.rtt / 2);
+    this.made = from;
+    this.released = [from - line.rtt / 2];
   }
 
-  /** When an opening is whole whose first byte comes at `t`. */
+  /** When an opening has come in whole that reaches P1's line at `t`. */
   opening(t: number, bytes: number): number {
     this.play(t);
-    let left = bytes;
-    let now = Math.max(t, this.now);
-    while (left > 0) {
-      const begins = this.begins();
-      if (begins > now) {
-        const until = Math.min(begins, now + left / this.rate);
-        left -= (until - now) * this.rate;
-        now = until;
-        if (left < 1e-6) break;
-      } else {
-        const [dealt, until] = this.pace(now, this.rate / 2);
-        const end = Math.min(until, now + left / (this.rate - dealt), now + this.left / dealt);
-        left -= (end - now) * (this.rate - dealt);
-        this.take((end - now) * dealt, end);
-        now = end;
-        if (left < 1e-6) break;
-      }
-    }
-    this.now = Math.max(this.now, now);
-    return now;
+    const takes = bytes / this.rate;
+    const whole = this.now + this.queue + takes + (this.begins() <= t ? takes : 0);
+    this.queue += takes;
+    // What the queue has no room for, the dealer sends later.
+    const excess = Math.max(0, this.queue - longestQueue);
+    this.queue -= excess;
+    this.now += excess;
+    return whole;
   }
 
   /** When all blocks are there that round r reads. */
   needed(r: number): number {
     const { blocks } = this.work;
-    let when = 0;
-    for (let i = this.read; i < blocks.length && blocks[i].needed <= r; i++) {
-      if (this.arrived[i] === undefined) this.play(Number.POSITIVE_INFINITY, i);
-      when = Math.max(when, this.arrived[i]);
-      this.read = i + 1;
-    }
-    return when;
+    for (; this.read < blocks.length && blocks[this.read].needed <= r; this.read++) this.play(Number.POSITIVE_INFINITY, this.read);
+    return this.read === 0 ? 0 : this.arrived[this.read - 1];
   }
-  private read = 0;
 
-  /** P1 has computed round r at `t`: blocks in order, none before the one ahead of it. */
+  /** P1 has computed round r at `t`: blocks go in order, none before the one ahead of it. */
   letGo(r: number, t: number): void {
     const { blocks } = this.work;
     for (let i = this.released.length - 1; i < blocks.length && blocks[i].done <= r; i++) this.released.push(t);
   }
 
-  /** Blocks alone on the line, until `t` or the end of block `stop`. */
+  /** The dealer sends on, until `t` or the end of block `stop`. */
   private play(t: number, stop = -1): void {
-    while (this.at < this.work.blocks.length && this.arrived[stop] === undefined) {
-      const now = Math.max(this.now, this.begins());
-      if (now >= t) break;
-      const [rate, until] = this.pace(now, this.rate);
-      const end = Math.min(t, until, now + this.left / rate);
-      this.take((end - now) * rate, end);
+    while (this.arrived[stop] === undefined) {
+      const begins = Math.max(this.now, this.begins());
+      if (begins >= t) {
+        this.rest(t);
+        return;
+      }
+      this.rest(begins);
+      const [rate, until] = this.pace();
+      const end = Math.min(t, until, this.now + this.left / rate);
+      this.left -= (end - this.now) * rate;
+      this.queue = Math.max(0, this.queue - (1 - rate / this.rate) * (end - this.now));
       this.now = end;
+      if (this.left > 1e-3) continue;
+      this.arrived.push(end + this.queue);
+      this.left = this.work.blocks[++this.at]?.bytes ?? 0;
     }
-    if (t !== Number.POSITIVE_INFINITY) this.now = Math.max(this.now, t);
   }
 
-  /** When the block on the line could begin to come in: Infinity while it has no place. */
+  /** Nothing of the dealer's until `t`. */
+  private rest(t: number): void {
+    if (t <= this.now || t === Number.POSITIVE_INFINITY) return;
+    this.queue = Math.max(0, this.queue - (t - this.now));
+    this.now = t;
+  }
+
+  /** When the next block begins to reach P1: Infinity while it has no place there, or there is none. */
   private begins(): number {
     const { blocks } = this.work;
     if (this.at === blocks.length) return Number.POSITIVE_INFINITY;
@@ -158,24 +164,17 @@ class Stream {
       const { after, seconds } = blocks[this.ready.length];
       const free = this.released[after];
       if (free === undefined) return Number.POSITIVE_INFINITY;
-      this.dealer = Math.max(this.dealer, free + this.line.rtt / 2) + seconds;
-      this.ready.push(this.dealer + this.line.rtt / 2);
+      this.made = Math.max(this.made, free + this.line.rtt / 2) + seconds;
+      this.ready.push(this.made + this.line.rtt / 2);
     }
     return this.ready[this.at];
   }
 
-  /** Bytes a second of the dealer's stream, at most `most`, and until when TCP lets it have no more. */
-  private pace(now: number, most: number): [number, number] {
+  /** Bytes a second of the dealer's connection, and until when. */
+  private pace(): [number, number] {
     const { rtt } = this.line;
-    const turns = Math.max(0, Math.floor((now - this.from) / rtt + 1e-9));
-    const allowed = turns > 40 ? most : (initialWindow * 2 ** turns) / rtt;
-    return allowed >= most ? [most, Number.POSITIVE_INFINITY] : [allowed, this.from + (turns + 1) * rtt];
-  }
-
-  private take(bytes: number, now: number): void {
-    this.left -= bytes;
-    if (this.left > 1e-6) return;
-    this.arrived[this.at++] = now;
-    this.left = this.work.blocks[this.at]?.bytes ?? 0;
+    const turns = Math.max(0, Math.floor((this.now - this.from) / rtt + 1e-9));
+    const allowed = turns > 40 ? this.rate : (initialWindow * 2 ** turns) / rtt;
+    return allowed >= this.rate ? [this.rate, Number.POSITIVE_INFINITY] : [allowed, this.from + (turns + 1) * rtt];
   }
 }

@@ -25,6 +25,13 @@ const seconds = (text: string): number => {
   if (!(n > 0 && n <= 86400)) throw new InvalidArgumentError('a number of seconds from 0 to 86400 is expected.');
   return n;
 };
+const number =
+  (least: number, most: number) =>
+  (text: string): number => {
+    const n = Number(text);
+    if (text.trim() === '' || !(n >= least && n <= most)) throw new InvalidArgumentError(`a number from ${least} to ${most} is expected.`);
+    return n;
+  };
 const collect = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
 
 const modelHelp = `
@@ -110,6 +117,29 @@ Every command: subrosa COMMAND --help`,
     )
     .action(async (model, inputs, options, command) => (await import('./run.ts')).runCommand(model, inputs, options, command));
   program
+    .command('generate')
+    .description('let a language model go on from a prompt')
+    .argument('<model>', 'a language model')
+    .argument('<prompt>', 'taken as it is, after the public prefix')
+    .option('--plain', 'run in plaintext, in this process')
+    .option('--max-tokens <n>', 'how many tokens at most', whole(1, 1 << 20), 128)
+    .option('--greedy', 'the likeliest token each time')
+    .option('--temperature <t>', 'below 1: likelier tokens more often', number(0, 100))
+    .option('--top-k <k>', 'of the k likeliest tokens', whole(1, 1 << 20))
+    .option('--top-p <p>', 'of the likeliest that make up this probability', number(0, 1))
+    .option('--min-p <p>', "of those this likely, as a part of the likeliest's", number(0, 1))
+    .option('--repetition-penalty <x>', 'above 1: what was there comes less often', number(0.01, 100))
+    .option('--seed <n>', 'the same seed, the same text', whole(0, Number.MAX_SAFE_INTEGER))
+    .option('--stop <text>', 'end before this text (more than once: any of them)', collect)
+    .option('--schema <file>', 'JSON that follows this schema')
+    .option('--prefix <text>', "public tokens the sequence begins with; '' for none (default: measured)")
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText(
+      'after',
+      `\nMODEL is a .gguf file, a folder with config.json, safetensors and tokenizer.json,\nor a name that was pulled.\n\nExamples:\n  $ subrosa pull smollm2\n  $ subrosa generate smollm2 "The capital of France is" --plain --greedy --max-tokens 20`,
+    )
+    .action(async (model, prompt, options) => (await import('./generate.ts')).generateCommand(model, prompt, options));
+  program
     .command('cost')
     .description('rounds, bytes, multiply-adds and time of an answer, without running')
     .argument('<model>', 'a compiled folder or a model')
@@ -163,7 +193,7 @@ Examples:
   program
     .command('up')
     .description('two parties, a dealer and a page to try them, on this machine')
-    .argument('[model...]', "models to serve (default: fashion-vit, and minilm when it was pulled)")
+    .argument('[model...]', 'models to serve (default: fashion-vit, and minilm when it was pulled)')
     .option('--port <n>', "the page's port (default: any that is free)", whole(0, 65535))
     .option('--open', 'open the page in a browser')
     .option('--json', 'one JSON line on stdout when all is ready')

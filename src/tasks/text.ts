@@ -1,24 +1,23 @@
 import { Tokenizer } from '@huggingface/tokenizers';
-import { ModelError, type Tensor, tensor } from '../graph/graph.ts';
+import { ModelError } from '../graph/graph.ts';
+import type { Encoded } from './encoded.ts';
+
+export { type Ranked, top } from './answer.ts';
+export { cosine, type Encoded, textInputs } from './encoded.ts';
 
 /**
  * Text on the client's machine: characters → token ids → the inputs of `client.before`. No Node imports: a browser runs it too
  * (text-file.ts reads the tokenizer from a model folder).
  */
-export interface Encoded {
-  readonly ids: readonly number[];
-  /** 0 for the first text, 1 for its pair. */
-  readonly types: readonly number[];
-  readonly tokens: readonly string[];
-  /** How many tokens did not fit and were left out at the end. */
-  readonly cut: number;
-}
-
 export interface TextTokenizer {
   /** With the special tokens; cut to `maxTokens` (special ones kept) when that is given. */
   encode(text: string, options?: { pair?: string; maxTokens?: number }): Encoded;
   decode(ids: readonly number[], options?: { specials?: boolean }): string;
   tokenId(token: string): number | undefined;
+  /** The text alone, without the special tokens around it (those written out in the text are found). */
+  ids(text: string): number[];
+  /** Every token by its number, as the vocabulary spells it. */
+  vocabulary(): string[];
 }
 
 /** From the parsed tokenizer.json and tokenizer_config.json. */
@@ -43,6 +42,12 @@ export function makeTokenizer(json: object, config: object = {}, label = 'tokeni
     },
     decode: (ids, { specials = false } = {}) => tokenizer.decode([...ids], { skip_special_tokens: !specials }),
     tokenId: (token) => tokenizer.token_to_id(token),
+    ids: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    vocabulary() {
+      const list: string[] = [];
+      for (const [token, id] of tokenizer.get_vocab()) list[id] = token;
+      return Array.from(list, (t) => t ?? '');
+    },
   };
 }
 
@@ -55,37 +60,4 @@ function cutTo(whole: Encoded, content: readonly number[], maxTokens: number): E
   if (keep < 0) throw new RangeError(`${maxTokens} tokens cannot hold the ${extra} special ones alone`);
   const pick = <T>(list: readonly T[]): T[] => [...list.slice(0, before + keep), ...list.slice(before + content.length)];
   return { ids: pick(whole.ids), types: pick(whole.types), tokens: pick(whole.tokens), cut: content.length - keep };
-}
-
-/** What `client.before` of a text encoder takes. */
-export function textInputs(encoded: Pick<Encoded, 'ids' | 'types'>, firstPosition = 0): Record<string, Tensor> {
-  const n = encoded.ids.length;
-  const positions = Array.from({ length: n }, (_, i) => firstPosition + i);
-  return {
-    input_ids: tensor(encoded.ids, [n], 'i64'),
-    position_ids: tensor(positions, [n], 'i64'),
-    token_type_ids: tensor(encoded.types, [n], 'i64'),
-  };
-}
-
-/** Of two vectors of length 1 as of any others. */
-export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  if (a.length !== b.length) throw new RangeError(`vectors of ${a.length} and ${b.length} values`);
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    ab += a[i] * b[i];
-    aa += a[i] * a[i];
-    bb += b[i] * b[i];
-  }
-  return aa === 0 || bb === 0 ? 0 : ab / Math.sqrt(aa * bb);
-}
-
-export interface Ranked {
-  readonly label: string;
-  readonly probability: number;
-}
-/** The k likeliest classes of one row of probabilities. */
-export function top(probabilities: ArrayLike<number>, labels: readonly string[], k = 5): Ranked[] {
-  const all = Array.from(probabilities, (probability, i) => ({ label: labels[i] ?? `${i}`, probability }));
-  return all.sort((a, b) => b.probability - a.probability).slice(0, k);
 }

@@ -1,9 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ModelError } from '../../graph/graph.ts';
-import { ggufFolder } from '../gguf/folder.ts';
-import { readGguf } from '../gguf/read.ts';
-import { openSafetensors, openSource, openWeights } from '../safetensors-file.ts';
+import { openSafetensors, openWeights } from '../safetensors-file.ts';
 import { bert } from './bert.ts';
 import type { Family, ImportOptions, ModelFolder, Pretrained } from './family.ts';
 import { gpt2 } from './gpt2.ts';
@@ -62,15 +60,9 @@ export function importPretrained(dir: string, options: ImportOptions = {}): Pret
   }
 }
 
-/** A GGUF file, the same way. */
-export function importGguf(path: string, options: ImportOptions = {}): Pretrained {
-  const { source, close } = openSource(path);
-  try {
-    const folder = ggufFolder(readGguf(source));
-    return familyOf(folder.config as Record<string, unknown>, path)(folder, options);
-  } finally {
-    close();
-  }
+/** Whatever the format: a folder's files, or a GGUF file read as one. */
+export function importFolder(folder: ModelFolder, options: ImportOptions = {}): Pretrained {
+  return familyOf(folder.config as Record<string, unknown>, folder.dir)(folder, options);
 }
 
 /** By model_type; old files have only architectures ('BertModel'). */

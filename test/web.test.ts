@@ -18,9 +18,9 @@ let chromium: Browser;
 let context: BrowserContext | undefined;
 
 beforeAll(async () => {
-  model = asFolder(compiled(await calibrated(24), 'public'));
+  model = asFolder(compiled(await calibrated(12), 'public'));
   [cluster, chromium] = await Promise.all([up([model.dir]), browser()]);
-});
+}, 120_000);
 afterAll(async () => {
   await chromium?.close();
   if (cluster && alive(cluster.pid)) await cluster.end('SIGINT');

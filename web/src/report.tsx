@@ -42,8 +42,8 @@ export function Servers({ report }: { report?: Report }) {
         <Dealer report={report} />
       </div>
       <p class="note">
-        A byte of noise carries 8 bits; of few bytes even noise shows a little less, and the figure for as many is given beside. Messages are
-        filled with zeros up to whole blocks, the same ones for every input: the masked bytes fall short by these.
+        A byte of noise carries 8 bits; of few bytes even noise shows a little less, and the figure for as many is given beside. Messages
+        are filled with zeros up to whole blocks, the same ones for every input: the masked bytes fall short by these.
       </p>
     </section>
   );

@@ -87,7 +87,7 @@ export function Sentences({ model, work, watch }: SentencesProps) {
               Nearest to “{found.query}”: <strong>{found.ranked[0].text}</strong>{' '}
               {found.runs === 0
                 ? 'All were embedded before; nothing was sent.'
-                : `${found.runs} private runs in ${secondsText(found.seconds)}.`}
+                : `${found.runs} private ${found.runs === 1 ? 'run' : 'runs'} in ${secondsText(found.seconds)}.`}
             </p>
           ) : (
             <p class="empty">

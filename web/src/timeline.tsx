@@ -92,11 +92,7 @@ function options(view: View, element: HTMLElement): uPlot.Options {
     axes: view === 'time' ? [{ ...axis, values: (_, ticks) => ticks.map((v) => `${v} ms`) }, y] : [axis, y],
     series:
       view === 'time'
-        ? [
-            {},
-            line('from P0', '--p0', { paths: steps }),
-            line('from the dealer', '--dealer', { paths: steps }),
-          ]
+        ? [{}, line('from P0', '--p0', { paths: steps }), line('from the dealer', '--dealer', { paths: steps })]
         : [{}, line('one way', '--p0', { paths: bars, fill: color('--p0'), width: 0 })],
     cursor: { show: false },
     legend: { live: false },

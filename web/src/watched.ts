@@ -57,7 +57,11 @@ export class Watcher {
   };
 
   /** Runs `job`, telling how far it is and what the parties have seen so far. Throws what `job` throws. */
-  async run<T>(about: About, watch: Watch, job: (onProgress: (p: ProgressReport) => void) => Promise<T>): Promise<{ value: T; seconds: number }> {
+  async run<T>(
+    about: About,
+    watch: Watch,
+    job: (onProgress: (p: ProgressReport) => void) => Promise<T>,
+  ): Promise<{ value: T; seconds: number }> {
     this.step = undefined;
     const from = performance.now();
     let [looking, over] = [false, false];
@@ -76,7 +80,12 @@ export class Watcher {
     const timer = setInterval(() => look().catch(() => {}), lookEvery);
     try {
       const value = await job((p) =>
-        watch({ state: 'round' in p ? { text: `round ${p.round} of ${p.rounds}`, ...p } : { text: p.queued > 0 ? `${p.queued} before this one` : 'sent' } }),
+        watch({
+          state:
+            'round' in p
+              ? { text: `round ${p.round} of ${p.rounds}`, ...p }
+              : { text: p.queued > 0 ? `${p.queued} before this one` : 'sent' },
+        }),
       );
       const seconds = (performance.now() - from) / 1000;
       over = true;
@@ -98,7 +107,12 @@ export class Watcher {
   }
 }
 
-function reportOf(about: About, { session, params, bytes, answer }: Step, seen: readonly [Seen, Seen], seconds: number | undefined): Report {
+function reportOf(
+  about: About,
+  { session, params, bytes, answer }: Step,
+  seen: readonly [Seen, Seen],
+  seconds: number | undefined,
+): Report {
   const words = bytes / 4;
   // P0 was sent a seed: its share is what it makes of that, as here.
   const own = new Uint32Array(words);

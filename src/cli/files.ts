@@ -16,10 +16,6 @@ export function readFileOf(path: string): Uint8Array {
   }
 }
 
-/** Only what the graph has inputs for. */
-export const pick = (given: Record<string, Tensor>, graph: Graph): Record<string, Tensor> =>
-  Object.fromEntries(graph.inputs.flatMap((i) => (given[i.name] ? [[i.name, given[i.name]]] : [])));
-
 export const isImageFile = (path: string): boolean => /\.(png|jpe?g|webp|gif|tiff?|avif|heic|bmp|svg)$/i.test(path);
 
 /** A tensor as an input wants it: its type, and leading ones more or less. */

@@ -5,9 +5,10 @@ import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { readNpy } from '../import/npy.ts';
 import type { Program } from '../program/program.ts';
-import { type Encoded, type TextTokenizer, textInputs } from '../tasks/text.ts';
+import { type Encoded, pick, programInputs, textInputs } from '../tasks/encoded.ts';
+import type { TextTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
-import { isImageFile, jsonTensors, pick, readFileOf, shaped, tensorsFrom } from './files.ts';
+import { isImageFile, jsonTensors, readFileOf, shaped, tensorsFrom } from './files.ts';
 import { oneLine, say, UsageError } from './terminal.ts';
 
 export interface Given {
@@ -87,7 +88,7 @@ function textInput(client: Client, text: string, pair?: string): Given {
     say(
       `'${title}': the last ${encoded.cut} tokens do not fit ${client.maxTokens} and were left out; compile with a larger --max-tokens to keep them`,
     );
-  return { title, encoded, inputs: interpret(client.before, pick(textInputs(encoded, client.firstPosition), client.before)) };
+  return { title, encoded, inputs: programInputs(client, encoded) };
 }
 
 function questions(client: Client, given: readonly string[]): Given[] {

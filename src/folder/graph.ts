@@ -5,7 +5,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type AttrValue, type Graph, ModelError, type Tensor } from '../graph/graph.ts';
+import type { AttrValue, Graph, Tensor } from '../graph/graph.ts';
+import { type AttrJson, type GraphJson, graphOf, type NonFinite } from '../import/graph-json.ts';
 import { type SafeTensors, type TensorData, toTensorData } from '../import/safetensors.ts';
 import { openSafetensors } from '../import/safetensors-file.ts';
 import { canonical, parseJson, readText, writeTensors } from './files.ts';
@@ -39,7 +40,6 @@ const GraphFile = z.strictObject({
   ),
   caches: z.array(z.strictObject({ input: z.string(), output: z.string() })).optional(),
 });
-type Attr = z.infer<typeof attr>;
 
 /** The graph's JSON; its tensors are added to `tensors`. */
 export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, TensorData>): string {
@@ -47,7 +47,7 @@ export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, T
     tensors.set(`${prefix}${name}`, toTensorData(t));
     return name;
   };
-  const attrOf = (node: string, key: string, value: AttrValue): Attr => {
+  const attrOf = (node: string, key: string, value: AttrValue): AttrJson => {
     if (typeof value === 'string') return value;
     if (typeof value === 'number') return Number.isFinite(value) ? value : { number: text(value) };
     if (!Array.isArray(value)) return { tensor: keep(`attribute:${node}:${key}`, value) };
@@ -72,29 +72,11 @@ export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, T
   });
 }
 
-const text = (v: number): z.infer<typeof nonFinite> => String(v) as z.infer<typeof nonFinite>;
+const text = (v: number): NonFinite => String(v) as NonFinite;
 
 /** What `graphToJson` wrote. Throws ModelError, and nothing else, for anything else. */
-export function graphFromJson(json: string, prefix: string, file: SafeTensors, path: string): Graph {
-  const g = parseJson(json, GraphFile, path);
-  const stored = (name: string): Tensor => {
-    if (!file.tensors.has(`${prefix}${name}`)) throw new ModelError(`${path}: its tensor '${name}' is not in ${file.label}`);
-    return file.tensor(`${prefix}${name}`);
-  };
-  const attrOf = (value: Attr): AttrValue => {
-    if (typeof value !== 'object' || Array.isArray(value)) return value;
-    if ('tensor' in value) return stored(value.tensor);
-    return 'number' in value ? Number(value.number) : value.numbers.map(Number);
-  };
-  return {
-    name: g.name,
-    inputs: g.inputs,
-    outputs: g.outputs,
-    nodes: g.nodes.map((n) => ({ ...n, attrs: Object.fromEntries(Object.entries(n.attrs).map(([k, v]) => [k, attrOf(v)])) })),
-    constants: new Map(g.constants.map((name) => [name, stored(name)])),
-    ...(g.caches ? { caches: g.caches } : {}),
-  };
-}
+export const graphFromJson = (json: string, prefix: string, file: SafeTensors, path: string): Graph =>
+  graphOf(parseJson<GraphJson>(json, GraphFile, path), prefix, file, path);
 
 /** Several graphs in one folder: NAME.json each, and one `tensors` file for all. */
 export function writeGraphs(dir: string, graphs: Readonly<Record<string, Graph>>, tensors: string): void {

@@ -91,6 +91,8 @@ function mergedValue(a: ValueRange, b: ValueRange): ValueRange {
       ? {
           varianceLo: Math.min(a.rows.varianceLo, b.rows.varianceLo),
           varianceHi: Math.max(a.rows.varianceHi, b.rows.varianceHi),
+          squareLo: Math.min(a.rows.squareLo, b.rows.squareLo),
+          squareHi: Math.max(a.rows.squareHi, b.rows.squareHi),
           centred: Math.max(a.rows.centred, b.rows.centred),
         }
       : undefined;

@@ -18,6 +18,9 @@ export interface ChannelRange {
 export interface RowRange {
   varianceLo: number;
   varianceHi: number;
+  /** Mean squares, uncentred. */
+  squareLo: number;
+  squareHi: number;
   /** Largest |x − mean|, and the same uncentred. */
   centred: number;
 }
@@ -123,7 +126,7 @@ function observe(cal: Calibration, name: string, t: Tensor, normed: boolean): vo
 }
 
 function observeRows(v: ValueRange, x: Float32Array, d: number): void {
-  v.rows ??= { varianceLo: Infinity, varianceHi: 0, centred: 0 };
+  v.rows ??= { varianceLo: Infinity, varianceHi: 0, squareLo: Infinity, squareHi: 0, centred: 0 };
   for (let r = 0; r < x.length; r += d) {
     let sum = 0;
     for (let i = 0; i < d; i++) sum += x[r + i];
@@ -137,19 +140,34 @@ function observeRows(v: ValueRange, x: Float32Array, d: number): void {
     }
     v.rows.varianceLo = Math.min(v.rows.varianceLo, square / d);
     v.rows.varianceHi = Math.max(v.rows.varianceHi, square / d);
+    v.rows.squareLo = Math.min(v.rows.squareLo, square / d + mean * mean);
+    v.rows.squareHi = Math.max(v.rows.squareHi, square / d + mean * mean);
   }
 }
 
-/** Scores of one Attention node, head by head. Keys and queries are [tokens, heads·d], perhaps with a leading 1. */
+/**
+ * Scores of one Attention node, head by head: those that a row sees. Queries are [tokens, heads·d], perhaps with a leading 1, keys
+ * [tokens, kvHeads·d], after those of the cache.
+ */
 function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<string, Tensor>): void {
-  const [q, k] = node.inputs.map((name) => held.get(name)!);
+  const [q, k, , , past] = node.inputs.map((name) => held.get(name)!);
   const heads = node.attrs.heads as number;
   const scale = node.attrs.scale as number;
+  const window = (node.attrs.window as number | undefined) ?? 0;
+  const causal = window > 0 || Boolean(node.attrs.causal);
+  const shares = heads / ((node.attrs.kvHeads as number | undefined) ?? heads);
   const width = q.shape.at(-1)!;
   const d = width / heads;
+  const kWidth = k.shape.at(-1)!;
   const n = q.shape.at(-2)!;
-  const keys = k.shape.at(-2)!;
-  const [Q, K] = [q.data as Float32Array, k.data as Float32Array];
+  const before = past?.shape[0] ?? 0;
+  const keys = before + k.shape.at(-2)!;
+  const Q = q.data as Float32Array;
+  const K = before === 0 ? (k.data as Float32Array) : new Float32Array(keys * kWidth);
+  if (before > 0) {
+    K.set(past.data as Float32Array);
+    K.set(k.data as Float32Array, before * kWidth);
+  }
   let stats = cal.heads.get(node.name);
   if (!stats) {
     stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity), squares: new Array<number>(temperatures).fill(Infinity) }));
@@ -160,10 +178,12 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
     const s = stats[h];
     for (let i = 0; i < n; i++) {
       let top = -Infinity;
-      for (let j = 0; j < keys; j++) {
+      const end = causal ? keys - n + i + 1 : keys;
+      const first = window > 0 ? Math.max(0, end - window) : 0;
+      for (let j = first; j < end; j++) {
         let dot = 0;
         const a = i * width + h * d;
-        const b = j * width + h * d;
+        const b = j * kWidth + Math.floor(h / shares) * d;
         for (let c = 0; c < d; c++) dot += Q[a + c] * K[b + c];
         row[j] = dot * scale;
         if (row[j] > top) top = row[j];
@@ -171,7 +191,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
       }
       if (top > s.hi) s.hi = top;
       const sums = new Float64Array(temperatures);
-      for (let j = 0; j < keys; j++) {
+      for (let j = first; j < end; j++) {
         let e = Math.exp((row[j] - top) / 2 ** (temperatures - 1));
         for (let t = temperatures - 1; t >= 0; t--) {
           sums[t] += e;
@@ -179,7 +199,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
         }
       }
       for (let t = 0; t < temperatures; t++) {
-        const logMean = Math.log(sums[t] / keys) + top / 2 ** t;
+        const logMean = Math.log(sums[t] / (end - first)) + top / 2 ** t;
         s.logMean[t] = Math.min(s.logMean[t], logMean);
         s.logMeanHi[t] = Math.max(s.logMeanHi[t], logMean);
         if (t > 0) s.squares[t] = Math.min(s.squares[t], sums[t - 1] / sums[t] ** 2);

@@ -46,20 +46,13 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
 const perChannel = (v: ArrayLike<number>, d: number): Float64Array =>
   v.length === 1 ? new Float64Array(d).fill(v[0]) : Float64Array.from(v);
 
-/** Mean squares of rows: at least their variance; at most that and the square of the largest mean that the channels' ranges allow. */
-function meanSquare(x: Val, d: number): number {
-  const { channels, rows, max } = { ...x.range, rows: x.range.rows! };
-  const mean = channels?.axis === x.shape.length - 1 ? channels.lo.reduce((s, lo, j) => s + Math.max(-lo, channels.hi[j]), 0) / d : max;
-  return Math.min(max ** 2, rows.varianceHi + mean ** 2);
-}
-
 /** x̂ as a share at about 2^12. */
 function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred: boolean): T {
   const { b } = low;
   const rows = x.range.rows!;
   const input = low.plain(x);
-  const lo = rows.varianceLo / 1.5;
-  const hi = (uncentred ? meanSquare(x, d) : rows.varianceHi) * 2.5;
+  const lo = (uncentred ? rows.squareLo : rows.varianceLo) / 1.5;
+  const hi = (uncentred ? rows.squareHi : rows.varianceHi) * 2.5;
   const scale = (input.scale as number) * (uncentred ? 1 : d);
   const bound = uncentred ? low.bound(x) : 2 * rows.centred;
   const c = uncentred ? input : b.map('centre', [input], null, { scale, bound });

@@ -88,6 +88,9 @@ describe('causal and perSeen', () => {
     c.output(c.gate('perSeen', [c.input([2, 4])], { numerator: 60 }));
     const [{ data }] = c.run([[1, 1, 1, 1, -5, -5, -5, -5]], { params: { past: 2 } });
     expect([...data]).toEqual([20, 15, 12, 10, -100, -75, -60, -50]);
+    const wide = new Case();
+    wide.output(wide.gate('perSeen', [wide.input([1, 2, 3])], { numerator: 7, window: 2 }));
+    expect([...wide.run([[1, 2, 3, 4, 5, 6]], { params: { past: 0 } })[0].data]).toEqual([7, 14, 21, 12, 15, 18]);
   });
 });
 

@@ -44,24 +44,29 @@ export const causal: Gate<SeenAttrs> = {
 };
 
 export interface PerSeenAttrs extends SeenAttrs {
-  /** Row i is multiplied by round(numerator / how many positions it sees): an integer of at least 1. */
+  /** Row i is multiplied by floor(numerator / how many positions it sees), or by 1 where that is less. */
   readonly numerator: number;
 }
 
 const factor = (a: PerSeenAttrs, i: number, params: Params): number => {
   const [first, end] = seen(a, i, params);
-  return Math.max(1, Math.round(a.numerator / (end - first)));
+  return Math.max(1, Math.floor(a.numerator / (end - first)));
 };
+/** Values of one row: x is [groups, n] or [groups, n, keys]. */
+const perRow = (shape: readonly number[]): number => (shape.length > 2 ? shape[2] : 1);
 
-/** share [groups, n] → each row's value by its integer: sums over what a row sees become means. */
+/** share [groups, n] or [groups, n, keys] → each row by its integer: sums over what a row sees become means, nearly. */
 export const perSeen: Gate<PerSeenAttrs> = {
   name: 'perSeen',
   shapes: (_, [x]) => [x],
   cost: () => free,
   *party(p, g) {
     const [x, y] = [g.ins[0], g.outs[0]];
-    const n = x.shape.at(-1)!;
-    for (let i = 0; i < x.size; i++) p.k.u32[y.at / 4 + i] = Math.imul(p.k.u32[x.at / 4 + i], factor(g.attrs, i % n, p.params));
+    const [n, each] = [x.shape[1], perRow(x.shape)];
+    for (let row = 0; row < x.size / each; row++) {
+      const f = factor(g.attrs, row % n, p.params);
+      for (let i = row * each; i < (row + 1) * each; i++) p.k.u32[y.at / 4 + i] = Math.imul(p.k.u32[x.at / 4 + i], f);
+    }
   },
-  plain: (a, [x], _w, _outs, params) => [x.data.map((v, i) => v * factor(a, i % x.shape.at(-1)!, params))],
+  plain: (a, [x], _w, _outs, params) => [x.data.map((v, i) => v * factor(a, Math.floor(i / perRow(x.shape)) % x.shape[1], params))],
 };

@@ -1,10 +1,11 @@
-import { useCallback, useEffect, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { Picture } from './picture.tsx';
-import { type Models, openModels, type Watching } from './private.ts';
+import { type Models, openModels } from './private.ts';
 import { Problem } from './progress.tsx';
 import { type Report, Servers, Traffic } from './report.tsx';
 import { Sentences } from './sentences.tsx';
 import { type Tab, Tabs } from './tabs.tsx';
+import type { Watching } from './watched.ts';
 import { Who } from './who.tsx';
 import { useWorking } from './working.ts';
 
@@ -18,16 +19,17 @@ export function App({ parties }: { parties: readonly [string, string] }) {
     openModels(parties).then(setModels, setProblem);
   }, [parties]);
   const { tell } = work;
-  const watch = useCallback(
-    (w: Watching): void => {
+  const watched = useMemo(() => {
+    const of = (task: string) => (w: Watching) => {
       if (w.state) tell(w.state);
-      if (w.report) setReports((r) => ({ ...r, [w.task]: w.report as Report }));
-    },
-    [tell],
-  );
+      if (w.report) setReports((r) => ({ ...r, [task]: w.report as Report }));
+    };
+    return { picture: of('picture'), text: of('text') };
+  }, [tell]);
   const tabs: Tab[] = [];
-  if (models?.picture) tabs.push({ id: 'picture', name: 'A picture', panel: <Picture model={models.picture} work={work} watch={watch} /> });
-  if (models?.text) tabs.push({ id: 'text', name: 'Sentences', panel: <Sentences model={models.text} work={work} watch={watch} /> });
+  if (models?.picture)
+    tabs.push({ id: 'picture', name: 'A picture', panel: <Picture model={models.picture} work={work} watch={watched.picture} /> });
+  if (models?.text) tabs.push({ id: 'text', name: 'Sentences', panel: <Sentences model={models.text} work={work} watch={watched.text} /> });
   const task = tabs.some((t) => t.id === chosen) ? chosen : (tabs[0]?.id ?? 'picture');
   const report = reports[task];
   const weights = report?.weights ?? (task === 'text' ? models?.text : models?.picture)?.weights ?? 'public';

@@ -87,6 +87,7 @@ export function Canvas({ width, height, content, onDrawn }: CanvasProps) {
   };
   return (
     <div class="drawing">
+      {/* biome-ignore lint/a11y/noInteractiveElementToNoninteractiveRole: keys draw here, so a screen reader must hand them on */}
       <canvas
         ref={ref}
         width={width}

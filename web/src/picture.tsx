@@ -3,15 +3,16 @@ import { useState } from 'preact/hooks';
 import { percent, secondsText } from './bytes.ts';
 import { Canvas } from './canvas.tsx';
 import { blank, fromFile, fromImageData, toImageData } from './pixels.ts';
-import type { Classified, PictureModel, Watching } from './private.ts';
+import type { Classified, PictureModel } from './private.ts';
 import { Problem, Progress } from './progress.tsx';
 import { fashion } from './samples.ts';
+import type { Watch } from './watched.ts';
 import type { Working } from './working.ts';
 
 export interface PictureProps {
   readonly model: PictureModel;
   readonly work: Working;
-  readonly watch: (watching: Watching) => void;
+  readonly watch: Watch;
 }
 
 export function Picture({ model, work, watch }: PictureProps) {
@@ -23,11 +24,16 @@ export function Picture({ model, work, watch }: PictureProps) {
   const [answer, setAnswer] = useState<Classified>();
   const [problem, setProblem] = useState<unknown>();
 
-  const show = (next: ImageData, from: number): void => {
+  // An answer belongs to the picture it was given for: a new picture ends the run of the old one.
+  const take = (next: ImageData, from: number): void => {
+    work.stop();
     setSample(from);
-    setShown(next);
     setImage(next);
     setAnswer(undefined);
+  };
+  const show = (next: ImageData, from: number): void => {
+    setShown(next);
+    take(next, from);
   };
   const open = async (file: File | undefined): Promise<void> => {
     if (!file) return;
@@ -53,16 +59,7 @@ export function Picture({ model, work, watch }: PictureProps) {
       <div class="card">
         <h2>Your picture</h2>
         <div class="choose">
-          <Canvas
-            width={spec.width}
-            height={spec.height}
-            content={shown}
-            onDrawn={(drawn) => {
-              setSample(-1);
-              setImage(drawn);
-              setAnswer(undefined);
-            }}
-          />
+          <Canvas width={spec.width} height={spec.height} content={shown} onDrawn={(drawn) => take(drawn, -1)} />
           <div class="sources">
             {offered.length > 0 && (
               <fieldset class="samples">
@@ -75,21 +72,19 @@ export function Picture({ model, work, watch }: PictureProps) {
                 ))}
               </fieldset>
             )}
-            <p class="actions">
-              <label class="button quiet">
-                open a file
-                <input class="hidden" type="file" accept="image/*" onChange={(e) => open(e.currentTarget.files?.[0])} />
-              </label>
-              <button type="button" class="quiet" onClick={() => show(blank(spec.width, spec.height), -1)}>
-                clear and draw
-              </button>
-            </p>
             <p class="note">Draw on the picture itself, with pointer or keys: arrows move, Space dots, Shift and arrows draw.</p>
           </div>
         </div>
         <p class="go">
           <button type="submit" class="primary" disabled={work.busy}>
             Classify privately
+          </button>
+          <label class="button quiet">
+            open a file
+            <input class="hidden" type="file" accept="image/*" onChange={(e) => open(e.currentTarget.files?.[0])} />
+          </label>
+          <button type="button" class="quiet" onClick={() => show(blank(spec.width, spec.height), -1)}>
+            clear and draw
           </button>
           <Progress work={work} />
         </p>
@@ -140,7 +135,6 @@ function Thumbnail({ image }: { image: ImageData }) {
     <canvas
       width={image.width}
       height={image.height}
-      aria-hidden="true"
       ref={(c) => {
         c?.getContext('2d')?.putImageData(image, 0, 0);
       }}

@@ -1,16 +1,17 @@
 /** Sentences, searched by meaning: each is embedded in a private run of its own, and they are compared here. */
 import { useRef, useState } from 'preact/hooks';
-import { cosine } from '../../src/tasks/text.ts';
+import { cosine } from '../../src/tasks/encoded.ts';
 import { secondsText } from './bytes.ts';
-import type { TextModel, Watching } from './private.ts';
+import type { TextModel } from './private.ts';
 import { Problem, Progress } from './progress.tsx';
 import { query as firstQuery, sentences as firstSentences } from './samples.ts';
+import type { Watch } from './watched.ts';
 import type { Working } from './working.ts';
 
 export interface SentencesProps {
   readonly model: TextModel;
   readonly work: Working;
-  readonly watch: (watching: Watching) => void;
+  readonly watch: Watch;
 }
 
 interface Found {
@@ -28,7 +29,7 @@ export function Sentences({ model, work, watch }: SentencesProps) {
   const [found, setFound] = useState<Found>();
   const [problem, setProblem] = useState<unknown>();
   // What is embedded already is not sent again.
-  const known = useRef(new Map<string, Float32Array>());
+  const known = useRef(new Map<string, ArrayLike<number>>());
 
   const search = async (e: Event): Promise<void> => {
     e.preventDefault();
@@ -42,18 +43,16 @@ export function Sentences({ model, work, watch }: SentencesProps) {
       const done = await work.run(async (signal) => {
         let seconds = 0;
         for (const [i, sentence] of missing.entries()) {
-          const { embedding, seconds: s } = await model.embed(sentence, {
-            signal,
-            watch,
-            prefix: `sentence ${i + 1} of ${missing.length}: `,
-          });
+          const told: Watch = ({ state, report }) =>
+            watch({ report, state: state && { ...state, text: `${i + 1} of ${missing.length}: ${state.text}` } });
+          const { embedding, seconds: s } = await model.embed(sentence, { signal, watch: told });
           known.current.set(sentence, embedding);
           seconds += s;
         }
         return seconds;
       });
       if (done === undefined) return;
-      const vector = (s: string): Float32Array => known.current.get(s) as Float32Array;
+      const vector = (s: string): ArrayLike<number> => known.current.get(s) as ArrayLike<number>;
       const ranked = sentences.map((s) => ({ text: s, score: cosine(vector(s), vector(asked)) })).sort((a, b) => b.score - a.score);
       setFound({ query: asked, ranked, runs: missing.length, seconds: done });
     } catch (error) {

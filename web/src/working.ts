@@ -19,10 +19,8 @@ export interface Working {
 export function useWorking(): Working {
   const [state, setState] = useState<WorkState>();
   const current = useRef<AbortController | undefined>(undefined);
-  return useMemo(
+  const actions = useMemo<Pick<Working, 'run' | 'tell' | 'stop'>>(
     () => ({
-      busy: state !== undefined,
-      state,
       async run(job) {
         current.current?.abort();
         const own = new AbortController();
@@ -43,6 +41,7 @@ export function useWorking(): Working {
       tell: (s) => current.current && setState(s),
       stop: () => current.current?.abort(),
     }),
-    [state],
+    [],
   );
+  return { ...actions, state, busy: state !== undefined };
 }

@@ -27,6 +27,8 @@ export interface ListenOptions extends LinkOptions {
   port: number;
   identity: Identity;
   peers: readonly Peer[];
+  /** Connections at once, handshakes included; further ones are closed. Default: no limit. */
+  connections?: number;
   /** Hears of each connection that did not become a link. */
   onRefused?: (error: LinkError) => void;
   /** Reads by Node's 'data' events even where accepted.ts knows a cheaper way. */
@@ -81,6 +83,7 @@ export function listen(options: ListenOptions, onLink: (link: Link) => void): Pr
   const { host, port, identity, onRefused = (): void => {} } = options;
   let { peers } = options;
   const server = createServer({ ...secure(identity), handshakeTimeout: connectTimeout, noDelay: true });
+  if (options.connections !== undefined) server.maxConnections = options.connections;
   server.on('secureConnection', (socket) => {
     const from = `${socket.remoteAddress}:${socket.remotePort}`;
     const spki = pinOf(socket);

@@ -108,7 +108,7 @@ const rules = (config: Config): string[] => [...linkRules(config), ...apiRules(c
 function linkRules({ role, links }: Config): string[] {
   const wrong: string[] = [];
   const listens = callers[role].length > 0;
-  if (listens && !links.listen) wrong.push(`'links.listen' is missing: ${callers[role].join(' and ')} dial ${role}`);
+  if (listens && !links.listen) wrong.push(`'links.listen' is missing: ${callers[role].map((c) => `${c} dials ${role}`).join(', ')}`);
   if (!listens && links.listen) wrong.push(`'links.listen' is not for ${role}: nobody dials it`);
   for (const peer of roles) {
     const known = dials[role].includes(peer) || callers[role].includes(peer);

@@ -28,6 +28,8 @@ export interface LinkTotals {
   readonly receivedBytes: number;
 }
 
+/** Two links stand here at most; the rest is for strangers who are about to be refused. */
+const mostConnections = 128;
 /** Milliseconds. */
 const firstPause = 100;
 
@@ -77,7 +79,7 @@ export class RoleLinks {
     if (config.links.listen) {
       const where = hostPort(config.links.listen);
       const onRefused = (error: LinkError): void => events.failed(error);
-      links.#listener = await listen({ ...where, identity, peers: links.#callers(), onRefused, ...links.#options }, (link) => links.#take(link.peer as Role, link));
+      links.#listener = await listen({ ...where, identity, peers: links.#callers(), connections: mostConnections, onRefused, ...links.#options }, (link) => links.#take(link.peer as Role, link));
     }
     for (const peer of dials[config.role]) void links.#keepDialling(peer);
     return links;

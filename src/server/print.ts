@@ -33,6 +33,16 @@ export function configKeys(): { readonly section: string; readonly doc: string; 
   ];
 }
 
+/** The tables of docs/operate.md. */
+export function configTables(): string {
+  const cell = (text: string): string => text.replaceAll('|', '\\|');
+  const tables = configKeys().map(({ section, doc, rows }) => {
+    const lines = rows.map(({ key, fallback, required, live, doc: meaning }) => `| \`${key}\` | ${required ? 'required' : fallback === undefined ? '' : `\`${fallback}\``} | ${live ? '✓' : ''} | ${cell(meaning)} |`);
+    return `**${doc}**${section ? ` \`[${section}]\`` : ''}\n\n| key | default | live | |\n|---|---|---|---|\n${lines.join('\n')}\n`;
+  });
+  return tables.join('\n');
+}
+
 export function configText(config: Config): string {
   const lines: string[] = [];
   for (const { section, doc, rows } of configKeys()) {

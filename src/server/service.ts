@@ -23,8 +23,8 @@ import { changes, type Config, ConfigError, readConfig } from './config.ts';
 import { type App, type HttpListener, listenHttp } from './http.ts';
 import { readIdentity, RoleLinks } from './links.ts';
 import { type Logger, logEvents, makeLog } from './log.ts';
-import { type RoleMetrics, roleMetrics } from './metrics.ts';
-import { RoleModels } from './models.ts';
+import { modelLabel, type RoleMetrics, roleMetrics } from './metrics.ts';
+import { type ModelEvent, RoleModels } from './models.ts';
 import { bytesOf } from './schema.ts';
 import { watchFiles } from './watch.ts';
 
@@ -108,11 +108,7 @@ class Service implements RunningRole {
       memory: bytesOf(config.models.memory),
       threads: config.threads,
       lanes: config.limits.lanes,
-      onEvent: ({ kind, ...about }) => {
-        if (kind === 'evicted') this.metrics.modelEvicted();
-        if (kind === 'refused') this.log.error(about, 'model refused');
-        else this.log.info(about, `model ${kind}`);
-      },
+      onEvent: (e) => this.modelEvent(e),
     });
     this.metrics = roleMetrics({
       load: () => this.host.load(),
@@ -240,6 +236,14 @@ class Service implements RunningRole {
     else this.host.connectPeer(link);
   }
 
+  private modelEvent(e: ModelEvent): void {
+    // What leaves memory because all does is no eviction.
+    if (this.closing) return;
+    if (e.kind === 'evicted') this.metrics.modelEvicted();
+    if (e.kind === 'refused') this.log.error({ path: e.path, reason: e.reason }, 'model refused');
+    else this.log.info({ model: modelLabel(e.hash), name: e.name, size: e.bytes }, `model ${e.kind}`);
+  }
+
   private interface(api: NonNullable<Config['api']>): App {
     const app: App = new Hono();
     const onError = (err: unknown): void => this.log.error({ err }, 'internal error');
@@ -247,7 +251,7 @@ class Service implements RunningRole {
     app.notFound((c) => errorResponse(c, new SubrosaError('bad-message', `no such route: ${c.req.method} ${c.req.path}`)));
     this.health(app);
     this.options.extend?.(app);
-    const onEvent = ({ action, ...about }: { owner: string; action: string; hash: string }): void => this.log.info(about, `owner: ${action}`);
+    const onEvent = (e: { owner: string; action: string; hash: string }): void => this.log.info({ owner: e.owner, model: modelLabel(e.hash) }, `owner: ${e.action}`);
     app.route('/', adminApi({ role: this.role, models: this.models, owners: () => this.config.owners, onEvent, onError }));
     if (this.host instanceof DealerHost) return app;
     const authenticate = authenticator(() => this.config.api ?? api);

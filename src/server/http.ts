@@ -2,9 +2,10 @@
  * HTTP listeners: an application behind Node's server, with every limit set that keeps others from holding memory and descriptors. A body
  * that comes too slowly is answered 408; a client that does not read its answer loses its connection.
  */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import { createServer as createSecure, type Server as SecureServer, type ServerOptions } from 'node:https';
+import { createServer } from 'node:http';
+import { createServer as createSecure, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
@@ -18,7 +19,7 @@ export interface HttpListener {
   /** 'host:port', with the port it was given for port 0. */
   readonly address: string;
   /** Reads certificates again: for connections to come. Throws ConfigError, and keeps the old ones. */
-  renew(config: Pick<ApiConfig, 'cert' | 'key' | 'clientCa'>): void;
+  renew(tls: Tls): void;
   /** No new connections or requests; resolves when those that run are answered, or cut off after `seconds`. */
   close(seconds: number): Promise<void>;
 }
@@ -27,7 +28,7 @@ export interface HttpOptions {
   /** 'api', 'metrics': for messages. */
   readonly name: string;
   readonly listen: string;
-  readonly tls?: Pick<ApiConfig, 'cert' | 'key' | 'clientCa'>;
+  readonly tls?: Tls;
   readonly times: Config['times'];
   readonly connections: number;
 }
@@ -35,15 +36,22 @@ export interface HttpOptions {
 type Tls = Pick<ApiConfig, 'cert' | 'key' | 'clientCa'>;
 
 /** Throws ConfigError. */
-function secure({ cert, key, clientCa }: Tls): ServerOptions {
-  const read = (name: string, path: string | undefined): string | undefined => {
+function secure(tls: Tls): ServerOptions {
+  const read = (name: 'cert' | 'key' | 'clientCa'): string | undefined => {
     try {
-      return path && readFileSync(path, 'utf8');
+      return tls[name] && readFileSync(tls[name], 'utf8');
     } catch (e) {
       throw new ConfigError(`'api.${name}': ${(e as Error).message}`);
     }
   };
-  return { cert: read('cert', cert), key: read('key', key), ca: read('clientCa', clientCa), minVersion: 'TLSv1.2' };
+  const [cert, key, ca] = [read('cert'), read('key'), read('clientCa')];
+  try {
+    // OpenSSL takes a key of another kind than the certificate's without a word, and then serves neither.
+    if (cert && key && !new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) throw new Error('the key is that of another certificate');
+    return { cert, key, ca, minVersion: 'TLSv1.2' };
+  } catch (e) {
+    throw new ConfigError(`'api.cert' or 'api.key' is not what TLS takes: ${(e as Error).message}`);
+  }
 }
 
 /** Throws ConfigError, or LinkError 'port-in-use' or 'listen-failed'. */
@@ -51,20 +59,15 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
   const { name, listen, tls, times } = options;
   const { host, port } = hostPort(listen);
   const limits = {
-    headersTimeout: 1000 * times.headers,
+    headersTimeout: 1000 * Math.min(times.headers, times.request),
     requestTimeout: 1000 * times.request,
     keepAliveTimeout: 1000 * times.idle,
     connectionsCheckingInterval: 1000 * Math.min(5, times.headers / 2),
     maxHeaderSize: 16384,
   };
   const answer = getRequestListener(app.fetch);
-  let server: Server | SecureServer;
-  try {
-    // Whether a client's certificate is good enough is for auth.ts to say: tokens may serve instead.
-    server = tls?.cert ? createSecure({ ...secure(tls), ...limits, requestCert: tls.clientCa !== undefined, rejectUnauthorized: false }, answer) : createServer(limits, answer);
-  } catch (e) {
-    throw e instanceof ConfigError ? e : new ConfigError(`'${name}.cert' or '${name}.key' is not what TLS takes: ${(e as Error).message}`);
-  }
+  // Whether a client's certificate is good enough is for auth.ts to say: tokens may serve instead.
+  const server = tls?.cert ? createSecure({ ...secure(tls), ...limits, requestCert: tls.clientCa !== undefined, rejectUnauthorized: false }, answer) : createServer(limits, answer);
   server.maxConnections = options.connections;
   server.maxRequestsPerSocket = 0;
   // Silence is no fault while an answer is being made; it is while one lies here unread.
@@ -83,12 +86,7 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
   return {
     address: `${listen.slice(0, listen.lastIndexOf(':'))}:${(server.address() as AddressInfo).port}`,
     renew(next) {
-      if (!('setSecureContext' in server)) return;
-      try {
-        server.setSecureContext(secure(next));
-      } catch (e) {
-        throw e instanceof ConfigError ? e : new ConfigError(`'${name}.cert' or '${name}.key' is not what TLS takes: ${(e as Error).message}`);
-      }
+      if ('setSecureContext' in server) server.setSecureContext(secure(next));
     },
     close: (seconds) =>
       new Promise((resolve) => {

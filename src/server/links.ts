@@ -2,9 +2,9 @@
  * The links between the roles, kept up: whoever may dial is accepted, whoever is to be dialled is dialled again and again, and each link that
  * stands is given to the host. Pins may change while links stand: one whose key is no longer pinned is closed.
  */
-import { createPrivateKey, createPublicKey, randomInt } from 'node:crypto';
+import { createPrivateKey, randomInt, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type Identity, spkiOf, spkiOfKey } from '../net/keys.ts';
+import { type Identity, spkiOf } from '../net/keys.ts';
 import type { Link, LinkError, LinkOptions } from '../net/link.ts';
 import { dial, keyOfPeer, type Listener, listen, type Peer } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
@@ -43,10 +43,8 @@ export function readIdentity({ role, links }: Config): Identity {
     }
   };
   const [keyPem, certPem] = [read('key'), read('cert')];
-  let spki: string;
   try {
-    spki = spkiOf(certPem);
-    if (spkiOfKey(createPublicKey(createPrivateKey(keyPem))) === spki) return { name: role, keyPem, certPem, spki };
+    if (new X509Certificate(certPem).checkPrivateKey(createPrivateKey(keyPem))) return { name: role, keyPem, certPem, spki: spkiOf(certPem) };
   } catch (e) {
     throw new ConfigError(`'links.key' or 'links.cert' is no PEM key or certificate: ${(e as Error).message}`);
   }

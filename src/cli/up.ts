@@ -4,10 +4,13 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync }
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { connect } from '../client/index.ts';
 import type { CompiledFolder } from '../folder/index.ts';
 import { protect } from '../folder/protect.ts';
+import { sizeOf } from '../graph/graph.ts';
 import { KNOWN, pull } from '../import/pull/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
+import { dim } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
 import { compiledOf } from './compiled.ts';
 import { pulledFolder } from './locate.ts';
@@ -103,11 +106,13 @@ class LocalCluster {
       writeFileSync(join(this.dir, role, 'key.pem'), identities[role].keyPem, { mode: 0o600 });
       writeFileSync(join(this.dir, role, 'cert.pem'), identities[role].certPem);
     }
+    const hashes: string[] = [];
     for (const model of models) {
       line.update(model.program.name);
       const parts = protect(model, join(this.dir, 'parts'));
       for (const role of roles) renameSync(parts.roles[role].dir, join(this.dir, role, 'models', parts.hash));
       rmSync(parts.dir, { recursive: true });
+      hashes.push(parts.hash);
     }
     for (const role of roles) {
       line.update(role);
@@ -139,8 +144,13 @@ class LocalCluster {
     }
     line.update('connecting');
     await Promise.all(ready);
+    const parties: [string, string] = [`http://${apis.p0}`, `http://${apis.p1}`];
+    for (const hash of hashes) {
+      line.update('loading models');
+      await warm(parties, hash);
+    }
     line.done();
-    return [`http://${apis.p0}`, `http://${apis.p1}`];
+    return parties;
   }
 
   /** Ends the processes, those that do not hear included, and removes the folder. */
@@ -184,6 +194,19 @@ class LocalCluster {
       });
     });
   }
+}
+
+/** One answer to zeros: the model is in memory then, and the first person waits no longer than the next. */
+async function warm(parties: [string, string], model: string): Promise<void> {
+  const client = await connect({ parties, model });
+  const { params, inputs } = client.manifest;
+  const least = Object.fromEntries(Object.entries(params).map(([name, { min }]) => [name, min]));
+  const zeros = inputs.map(({ name, shape }) => {
+    const sides = shape.map((d) => dim(d, least));
+    return [name, { shape: sides, data: new Float32Array(sizeOf(sides)) }];
+  });
+  await client.run(Object.fromEntries(zeros));
+  await client.close();
 }
 
 function openBrowser(url: string): void {

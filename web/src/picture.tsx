@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { percent, secondsText } from './bytes.ts';
 import { Canvas } from './canvas.tsx';
-import { blank, fromFile, fromImageData, toImageData } from './pixels.ts';
+import { asSeen, blank, fromFile, fromImageData, toImageData } from './pixels.ts';
 import type { Classified, PictureModel } from './private.ts';
 import { Problem, Progress } from './progress.tsx';
 import { fashion } from './samples.ts';
@@ -49,7 +49,9 @@ export function Picture({ model, work, watch }: PictureProps) {
     setProblem(undefined);
     setAnswer(undefined);
     try {
-      setAnswer(await work.run((signal) => model.classify(fromImageData(image, spec.channels), { signal, watch })));
+      const pixels = asSeen(fromImageData(image, spec.channels), spec);
+      setShown(toImageData(pixels));
+      setAnswer(await work.run((signal) => model.classify(pixels, { signal, watch })));
     } catch (error) {
       setProblem(error);
     }
@@ -63,7 +65,7 @@ export function Picture({ model, work, watch }: PictureProps) {
           <div class="sources">
             {offered.length > 0 && (
               <fieldset class="samples">
-                <legend>Take one of these,</legend>
+                <legend>Samples</legend>
                 {offered.map(({ label }, i) => (
                   <label key={label} title={label}>
                     <input type="radio" name="sample" aria-label={label} checked={sample === i} onChange={() => show(sampleImage(i), i)} />
@@ -95,7 +97,7 @@ export function Picture({ model, work, watch }: PictureProps) {
           {answer ? (
             <>
               <p class="verdict">
-                <strong>{answer.classes[0].label}</strong> {percent(answer.classes[0].probability)}
+                <strong>{answer.classes[0].label}</strong> {percent(answer.classes[0].score)}
               </p>
               <p class="note">in {secondsText(answer.seconds)}. Only this page can read it: it added up two shares of it.</p>
             </>
@@ -105,7 +107,7 @@ export function Picture({ model, work, watch }: PictureProps) {
             </p>
           )}
         </div>
-        {answer && <Classes classes={answer.classes.slice(0, 5)} />}
+        {answer && <Classes classes={answer.classes} />}
         <Problem error={problem} />
       </div>
     </form>
@@ -115,13 +117,13 @@ export function Picture({ model, work, watch }: PictureProps) {
 function Classes({ classes }: { classes: Classified['classes'] }) {
   return (
     <ol class="bars" aria-label="Likeliest classes">
-      {classes.map(({ label, probability }) => (
+      {classes.map(({ label, score }) => (
         <li key={label}>
           <span class="name">{label}</span>
           <span class="track" aria-hidden="true">
-            <span style={{ width: `${100 * probability}%` }} />
+            <span style={{ width: `${100 * score}%` }} />
           </span>
-          <span class="number">{percent(probability)}</span>
+          <span class="number">{percent(score)}</span>
         </li>
       ))}
     </ol>

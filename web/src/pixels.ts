@@ -1,6 +1,6 @@
 /** Pictures between files, canvases and what a model takes. */
+import { pixelsOf } from '../../src/client/picture.ts';
 import { brightBorder, type ImageSpec, type Pixels } from '../../src/tasks/pixels.ts';
-import { fitPixels } from '../../src/tasks/resize.ts';
 
 export function blank(width: number, height: number): ImageData {
   const image = new ImageData(width, height);
@@ -28,19 +28,10 @@ export function fromImageData(image: ImageData, channels: 1 | 3): Pixels {
   return { width, height, channels, data };
 }
 
-/**
- * A file as the model is to get it: upright, brought to its size, turned round where it is ink on paper. Throws an Error with one line for a
- * person when the browser cannot read it.
- */
-export async function fromFile(file: File, spec: ImageSpec): Promise<ImageData> {
-  const bitmap = await createImageBitmap(file).catch(() => {
-    throw new Error(`${file.name} cannot be read as a picture: PNG, JPEG, WebP or GIF is expected.`);
-  });
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext('2d') as OffscreenCanvasRenderingContext2D;
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const pixels = fitPixels(context.getImageData(0, 0, canvas.width, canvas.height), spec);
-  const turn = spec.invert === 'auto' ? brightBorder(pixels) : spec.invert;
-  return toImageData(turn ? { ...pixels, data: pixels.data.map((v) => 255 - v) } : pixels);
+/** As the model gets it: ink on paper is turned round where it wants that. What it wants of `invert: 'auto'` holds then, and changes nothing more. */
+export function asSeen(pixels: Pixels, spec: ImageSpec): Pixels {
+  return spec.invert === 'auto' && brightBorder(pixels) ? { ...pixels, data: pixels.data.map((v) => 255 - v) } : pixels;
 }
+
+/** A file brought to the model's size. Throws SubrosaError when it is no picture. */
+export const fromFile = async (file: File, spec: ImageSpec): Promise<ImageData> => toImageData(asSeen(await pixelsOf(file, spec), spec));

@@ -28,6 +28,7 @@ export interface Report {
 }
 
 const maskedSide = 128;
+const nothing = new Uint8Array(0);
 
 /** The highest byte of each word: a word's own noise, as one grey pixel. */
 const highBytes = (words: Uint8Array): Uint8Array => words.filter((_, i) => i % 4 === 3);
@@ -43,7 +44,8 @@ export function Servers({ report }: { report?: Report }) {
       </div>
       <p class="note">
         A byte of noise carries 8 bits; of few bytes even noise shows a little less, and the figure for as many is given beside. Messages
-        are filled with zeros up to whole blocks, the same ones for every input: the masked bytes fall short by these.
+        are filled with zeros up to whole blocks, the same ones for every input: these are the black lines among the masked bytes, and what
+        these fall short by.
       </p>
     </section>
   );
@@ -51,7 +53,8 @@ export function Servers({ report }: { report?: Report }) {
 
 function Party({ index, report }: { index: 0 | 1; report?: Report }) {
   const seen = report?.seen[index];
-  const share = useMemo(() => highBytes(report?.shares[index] ?? new Uint8Array(0)), [report, index]);
+  const share = report?.shares[index] ?? nothing;
+  const drawn = useMemo(() => highBytes(share), [share]);
   const masked = useMemo(() => fromBase64(seen?.received.peer.first ?? ''), [seen]);
   const columns = report?.columns ?? 28;
   const rows = Math.min(64, Math.ceil((report?.words ?? 784) / columns));
@@ -64,7 +67,7 @@ function Party({ index, report }: { index: 0 | 1; report?: Report }) {
       </h3>
       <div class="views">
         <figure>
-          <Noise bytes={share} width={columns} height={rows} label={`The share of the ${thing} that P${index} holds: ${evenness(share)}`} />
+          <Noise bytes={drawn} width={columns} height={rows} label={`The share of the ${thing} that P${index} holds: ${evenness(share)}`} />
           <figcaption>
             its share of your {thing}
             <small>{index === 0 ? '32 bytes came, a seed that it expands' : `${bytesText(seen?.received.client.bytes ?? 0)} came`}</small>
@@ -91,7 +94,7 @@ function Party({ index, report }: { index: 0 | 1; report?: Report }) {
         <Fact name="Bytes received">{seen && report ? bytesText(totalOf(seen)) : '—'}</Fact>
         <Fact name="Bits a byte carries: share">{bitsText(share)}</Fact>
         <Fact name="Bits a byte carries: masked">{bitsText(masked)}</Fact>
-        <Fact name={`Your ${thing}, for comparison`}>{bitsText(report?.plain ?? new Uint8Array(0), false)}</Fact>
+        <Fact name={`Your ${thing}, for comparison`}>{bitsText(report?.plain ?? nothing, false)}</Fact>
       </dl>
     </article>
   );

@@ -29,7 +29,7 @@ export function Sentences({ model, work, watch }: SentencesProps) {
   const [found, setFound] = useState<Found>();
   const [problem, setProblem] = useState<unknown>();
   // What is embedded already is not sent again.
-  const known = useRef(new Map<string, ArrayLike<number>>());
+  const known = useRef(new Map<string, Float32Array>());
 
   const search = async (e: Event): Promise<void> => {
     e.preventDefault();
@@ -52,7 +52,7 @@ export function Sentences({ model, work, watch }: SentencesProps) {
         return seconds;
       });
       if (done === undefined) return;
-      const vector = (s: string): ArrayLike<number> => known.current.get(s) as ArrayLike<number>;
+      const vector = (s: string): Float32Array => known.current.get(s) as Float32Array;
       const ranked = sentences.map((s) => ({ text: s, score: cosine(vector(s), vector(asked)) })).sort((a, b) => b.score - a.score);
       setFound({ query: asked, ranked, runs: missing.length, seconds: done });
     } catch (error) {

@@ -46,11 +46,11 @@ export async function generateCommand(model: string, prompt: string, options: Op
     );
   const language = load(model);
   const tokenizer = makeTokenizer(language.tokenizer, language.tokenizerConfig, `${model}: its tokenizer`);
+  const ids = tokenizer.ids(prompt);
+  const constraint = options.schema === undefined ? undefined : await constrain(options.schema, language, tokenizer);
   fastProducts();
   const prefix = prefixOf(language, tokenizer, options.prefix);
-  const ids = tokenizer.ids(prompt);
   const decoder = plainDecoder(language, prefixCaches(language, prefix));
-  const constraint = options.schema === undefined ? undefined : await constrain(options.schema, language, tokenizer);
   const settings: GenerateOptions = {
     maxTokens: options.maxTokens,
     temperature: options.greedy ? 0 : (options.temperature ?? 1),
@@ -136,7 +136,8 @@ function prefixOf(language: Language, tokenizer: TextTokenizer, typed: string | 
   if (typed !== undefined) return tokenizer.ids(typed);
   const candidates = prefixCandidates(tokenizer, language.eos);
   if (candidates.length === 1) return candidates[0];
-  return measurePrefixes(language, candidates, [tokenizer.ids(probe)])[0].prefix;
+  const room = language.meta.maxTokens - Math.max(...candidates.map((c) => c.length));
+  return measurePrefixes(language, candidates, [tokenizer.ids(probe).slice(0, room)])[0].prefix;
 }
 
 async function constrain(file: string, language: Language, tokenizer: TextTokenizer): Promise<SchemaConstraint> {

@@ -26,6 +26,9 @@ async function load(): Promise<XGrammar> {
   }
 }
 
+/** Between two parts of a value: room to indent, none for a model that falls into blanks and never comes out. */
+const mostWhitespace = 16;
+
 export interface Vocabulary {
   /** Every token as the vocabulary spells it (TextTokenizer.vocabulary). */
   readonly tokens: readonly string[];
@@ -55,7 +58,7 @@ export async function schemaConstraint(schema: object | 'any', vocabulary: Vocab
   const compiler = await GrammarCompiler.createGrammarCompiler(info);
   const compiled = await (schema === 'any'
     ? compiler.compileBuiltinJSONGrammar()
-    : compiler.compileJSONSchema(JSON.stringify(schema), true)
+    : compiler.compileJSONSchema(JSON.stringify(schema), true, undefined, undefined, true, mostWhitespace)
   ).catch((e: unknown) => {
     throw new ModelError(`the JSON schema is not supported: ${(e instanceof Error ? e.message : String(e)).split('\n')[0]}`);
   });

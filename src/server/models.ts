@@ -108,11 +108,8 @@ export class RoleModels implements ModelStore, Catalogue {
   }
 
   release(hash: string): void {
-    const entry = this.resident.get(hash);
-    if (!entry || entry.held === 0) throw new Error(`internal: program ${hash.slice(0, 16)}… is released more often than acquired`);
-    entry.held--;
-    if (entry.held === 0 && !this.known.has(hash)) Space.giveBack([this.evict(hash, entry)]);
-    else this.touch(hash, entry);
+    this.letGo(hash);
+    if (!this.known.has(hash) && this.holders(hash) === 0) Space.giveBack([this.evict(hash)]);
   }
 
   list(): { name: string; hash: string; weights: Manifest['weights']; task: string }[] {
@@ -169,14 +166,13 @@ export class RoleModels implements ModelStore, Catalogue {
     if (!known) throw unknownModel(hash);
     this.known.delete(hash);
     rmSync(join(this.dir, hash), { recursive: true, force: true });
-    const entry = this.resident.get(hash);
-    if (entry?.held === 0) Space.giveBack([this.evict(hash, entry)]);
+    if (this.holders(hash) === 0) Space.giveBack([this.evict(hash)]);
     this.tell({ kind: 'removed', hash, name: known.manifest.name, bytes: known.bytes });
   }
 
   /** Lets go of everything, held or not. */
   close(): void {
-    Space.giveBack([...this.resident].map(([hash, entry]) => this.evict(hash, entry)));
+    Space.giveBack([...this.resident.keys()].map((hash) => this.evict(hash)));
   }
 
   private take(hash: string): Known {
@@ -248,9 +244,9 @@ export class RoleModels implements ModelStore, Catalogue {
     const held = [...this.resident.values()].reduce((sum, r) => sum + (r.held > 0 ? r.space.bytes : 0), 0);
     if (bytes > memory - held) throw this.tooLarge(name, bytes, held);
     const left: Space[] = [];
-    for (const [hash, entry] of [...this.resident]) {
+    for (const hash of [...this.resident.keys()]) {
       if (this.used + bytes <= memory) break;
-      if (entry.held === 0) left.push(this.evict(hash, entry));
+      if (this.holders(hash) === 0) left.push(this.evict(hash));
     }
     return left;
   }
@@ -260,7 +256,21 @@ export class RoleModels implements ModelStore, Catalogue {
     this.resident.set(hash, entry);
   }
 
-  private evict(hash: string, { model, weights, space }: Resident): Space {
+  /** How often it is held; undefined: it is not in memory. */
+  private holders(hash: string): number | undefined {
+    return this.resident.get(hash)?.held;
+  }
+
+  private letGo(hash: string): void {
+    const entry = this.resident.get(hash);
+    if (!entry || entry.held === 0) throw new Error(`internal: program ${hash.slice(0, 16)}… is released more often than acquired`);
+    entry.held--;
+    this.touch(hash, entry);
+  }
+
+  /** Takes a hash, and returns the space only: what is on the stack when a space is given back is not collected. */
+  private evict(hash: string): Space {
+    const { model, weights, space } = this.resident.get(hash) as Resident;
     this.resident.delete(hash);
     weights.close();
     this.tell({ kind: 'evicted', hash, name: model.program.name, bytes: space.bytes });

@@ -1,6 +1,6 @@
 /** Pipelines in pages and in Node: every task against the float model, two real parties in between. */
 import { describe, expect, test, vi } from 'vitest';
-import { pipeline, type PipelineOptions, semanticSearch } from '../src/client/pipeline.ts';
+import { type PipelineOptions, pipeline, semanticSearch } from '../src/client/pipeline.ts';
 import { Net } from '../src/server/net.case.ts';
 import { cosine, textInputs } from '../src/tasks/encoded.ts';
 import { plainSpec, toTensor } from '../src/tasks/pixels.ts';
@@ -16,7 +16,12 @@ const modelFor = (task: TaskName): Made => {
 const served = (task: TaskName): { net: Net; model: Made; options: PipelineOptions; name: string } => {
   const model = modelFor(task);
   const net = new Net({ served: model });
-  return { net, model, name: `tiny ${task}`, options: { parties: ['https://p0.test', 'https://p1.test'], token: 'token-a', fetch: net.fetch } };
+  return {
+    net,
+    model,
+    name: `tiny ${task}`,
+    options: { parties: ['https://p0.test', 'https://p1.test'], token: 'token-a', fetch: net.fetch },
+  };
 };
 const tokenizer = makeTokenizer(tokenizerJson);
 const plainText = (model: Made, text: string, pair?: string) => {
@@ -34,7 +39,10 @@ describe('texts', () => {
     expect(best.label).toBe(classes?.[0].label);
     expect(best.score).toBeCloseTo(classes?.[0].probability as number, 2);
     const both = await classify(['anna', 'paris'], { top_k: 2 });
-    expect(both.map((b) => b.map((c) => c.label).sort())).toEqual([['NEGATIVE', 'POSITIVE'], ['NEGATIVE', 'POSITIVE']]);
+    expect(both.map((b) => b.map((c) => c.label).sort())).toEqual([
+      ['NEGATIVE', 'POSITIVE'],
+      ['NEGATIVE', 'POSITIVE'],
+    ]);
   });
   test('tokens: an entity each, none for special ones and those without', async () => {
     const { model, options, name } = served('token-classification');
@@ -47,7 +55,11 @@ describe('texts', () => {
       expect(e.entity).toBe(tokens[e.index].label);
       expect(e.score).toBeCloseTo(tokens[e.index].probability, 2);
     });
-    expect(await ner('anna playing paris')).toEqual((await ner('anna playing paris', { ignore_labels: [] })).filter((e) => e.entity !== 'O').map((e) => ({ ...e, score: expect.closeTo(e.score, 2) })));
+    expect(await ner('anna playing paris')).toEqual(
+      (await ner('anna playing paris', { ignore_labels: [] }))
+        .filter((e) => e.entity !== 'O')
+        .map((e) => ({ ...e, score: expect.closeTo(e.score, 2) })),
+    );
   });
   test('questions: the words of the context', async () => {
     const { model, options, name } = served('question-answering');
@@ -56,7 +68,10 @@ describe('texts', () => {
     const { span } = plainText(model, 'anna', 'the cat sat').answer;
     expect(answer).toBe(span?.text);
     expect(score).toBeCloseTo(span?.probability as number, 2);
-    await expect(ask('the cat sat playing', 'the cat sat playing')).rejects.toMatchObject({ code: 'bad-input', message: expect.stringContaining('shorten one') });
+    await expect(ask('the cat sat playing', 'the cat sat playing')).rejects.toMatchObject({
+      code: 'bad-input',
+      message: expect.stringContaining('shorten one'),
+    });
   });
   test('embeddings: a row a text, of length 1; a text that is too long loses its end', async () => {
     const { net, model, options, name } = served('sentence-embedding');
@@ -77,7 +92,7 @@ describe('texts', () => {
     const { model, options, name } = served('sentence-embedding');
     const vectors = ['the cat sat', 'anna', 'tax'].map((t) => plainText(model, t).answer.outputs.sentence_embedding.data);
     const alike = await (await pipeline('sentence-similarity', name, options))('the cat sat', ['anna', 'tax']);
-    alike.forEach((a, i) => expect(a).toBeCloseTo(cosine(vectors[0], vectors[i + 1]), 2));
+    for (const [i, a] of alike.entries()) expect(a).toBeCloseTo(cosine(vectors[0], vectors[i + 1]), 2);
     const search = await semanticSearch(await pipeline('sentence-embedding', name, options), ['anna', 'the cat sat', 'tax']);
     const found = await search('the cat sat', { top_k: 2 });
     expect(found).toHaveLength(2);
@@ -94,7 +109,7 @@ describe('pictures', () => {
     const classify = await pipeline('image-classification', name, options);
     const scores = await classify({ width: edge, height: edge, data });
     expect(scores.map((s) => s.label)).toEqual(expected(model)?.map((c) => c.label));
-    scores.forEach((s, i) => expect(s.score).toBeCloseTo(expected(model)?.[i].probability as number, 2));
+    for (const [i, s] of scores.entries()) expect(s.score).toBeCloseTo(expected(model)?.[i].probability as number, 2);
     const [two] = await classify([{ width: edge, height: edge, data }], { top_k: 2 });
     expect(two).toHaveLength(2);
   });
@@ -119,7 +134,10 @@ describe('pictures', () => {
     vi.stubGlobal(
       'OffscreenCanvas',
       class {
-        getContext = () => ({ drawImage: () => {}, getImageData: (_x: number, _y: number, width: number, height: number) => ({ width, height, data: rgba }) });
+        getContext = () => ({
+          drawImage: () => {},
+          getImageData: (_x: number, _y: number, width: number, height: number) => ({ width, height, data: rgba }),
+        });
       },
     );
     try {
@@ -132,8 +150,13 @@ describe('pictures', () => {
   });
   test('without either, what is missing is named', async () => {
     const { options, name } = served('image-classification');
-    await expect((await pipeline('image-classification', name, options))(new Blob([]))).rejects.toMatchObject({ code: 'bad-input', message: expect.stringContaining('decode') });
-    await expect((await pipeline('image-classification', name, options))({ width: 2, height: 2, data: new Uint8Array(3) })).rejects.toMatchObject({ code: 'bad-input' });
+    await expect((await pipeline('image-classification', name, options))(new Blob([]))).rejects.toMatchObject({
+      code: 'bad-input',
+      message: expect.stringContaining('decode'),
+    });
+    await expect(
+      (await pipeline('image-classification', name, options))({ width: 2, height: 2, data: new Uint8Array(3) }),
+    ).rejects.toMatchObject({ code: 'bad-input' });
   });
 });
 
@@ -144,18 +167,28 @@ describe('what cannot be', () => {
     ['a name every object has', 'constructor', /no task/],
   ])('%s', async (_, task, message) => {
     const { net, options, name } = served('sentence-embedding');
-    await expect(pipeline(task as 'ner', name, options)).rejects.toMatchObject({ code: 'bad-input', message: expect.stringMatching(message) });
+    await expect(pipeline(task as 'ner', name, options)).rejects.toMatchObject({
+      code: 'bad-input',
+      message: expect.stringMatching(message),
+    });
     expect(net.sessions).toEqual([0, 0]);
   });
   test('no parties', async () => {
     await expect(pipeline('ner', 'x')).rejects.toMatchObject({ code: 'bad-input', message: expect.stringContaining('parties') });
   });
   test('files of another program, or in a form that is newer', async () => {
-    for (const [change, code] of [[{ program: 'cd'.repeat(32) }, 'mismatch'], [{ format: 'subrosa-client/2' }, 'bad-message']] as const) {
+    for (const [change, code] of [
+      [{ program: 'cd'.repeat(32) }, 'mismatch'],
+      [{ format: 'subrosa-client/2' }, 'bad-message'],
+    ] as const) {
       const model = modelFor('sentence-embedding');
       const info = { ...JSON.parse(new TextDecoder().decode(model.files['client.json'])), ...change };
-      const net = new Net({ served: { ...model, files: { ...model.files, 'client.json': new TextEncoder().encode(JSON.stringify(info)) } } });
-      await expect(pipeline('feature-extraction', model.hash, { parties: ['https://p0.test', 'https://p1.test'], token: 'token-a', fetch: net.fetch })).rejects.toMatchObject({ code });
+      const net = new Net({
+        served: { ...model, files: { ...model.files, 'client.json': new TextEncoder().encode(JSON.stringify(info)) } },
+      });
+      await expect(
+        pipeline('feature-extraction', model.hash, { parties: ['https://p0.test', 'https://p1.test'], token: 'token-a', fetch: net.fetch }),
+      ).rejects.toMatchObject({ code });
     }
   });
   test('a signal ends a list of runs', async () => {
@@ -164,4 +197,3 @@ describe('what cannot be', () => {
     await expect(embed(['anna', 'tax'], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'aborted' });
   });
 });
-

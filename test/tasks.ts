@@ -1,19 +1,28 @@
 /** A tiny model for each task, compiled, as parties serve it: for tests of what clients do with them. */
 import { createHash } from 'node:crypto';
+import type { WeightTensor } from '../src/compile/builder.ts';
 import { calibrate } from '../src/compile/calibrate.ts';
 import { compile } from '../src/compile/compile.ts';
-import { canonical } from '../src/folder/index.ts';
 import { graphToJson } from '../src/folder/graph.ts';
+import { canonical } from '../src/folder/index.ts';
 import { programText } from '../src/folder/program.ts';
 import { type Graph, type GraphNode, type Tensor, tensor } from '../src/graph/graph.ts';
 import { interpret } from '../src/graph/interpret.ts';
 import { type TensorData, writeSafetensors } from '../src/import/safetensors.ts';
 import type { Served } from '../src/server/net.case.ts';
-import { answerOf, type Answer } from '../src/tasks/answer.ts';
+import { type Answer, answerOf } from '../src/tasks/answer.ts';
 import type { Encoded } from '../src/tasks/encoded.ts';
 import { plainSpec } from '../src/tasks/pixels.ts';
 
-const special = (id: number, content: string) => ({ id, content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false });
+const special = (id: number, content: string) => ({
+  id,
+  content,
+  special: true,
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+  normalized: false,
+});
 const one = (id: string, type_id: number) => ({ SpecialToken: { id, type_id } });
 const sequence = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
 export const vocab = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'the', 'cat', 'sat', 'play', '##ing', 'paris', 'anna', 'tax'];
@@ -30,13 +39,34 @@ export const tokenizerJson = {
     special_tokens: { '[CLS]': { id: '[CLS]', ids: [2], tokens: ['[CLS]'] }, '[SEP]': { id: '[SEP]', ids: [3], tokens: ['[SEP]'] } },
   },
   decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
-  model: { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100, vocab: Object.fromEntries(vocab.map((w, i) => [w, i])) },
+  model: {
+    type: 'WordPiece',
+    unk_token: '[UNK]',
+    continuing_subword_prefix: '##',
+    max_input_chars_per_word: 100,
+    vocab: Object.fromEntries(vocab.map((w, i) => [w, i])),
+  },
 };
 
-const waves = (shape: number[], step: number): Tensor => tensor(Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(step * (i + 1))), shape);
-const node = (op: string, inputs: string[], output: string, attrs: GraphNode['attrs'] = {}): GraphNode => ({ op, name: `/${output}`, inputs, outputs: [output], attrs });
+const waves = (shape: number[], step: number): Tensor =>
+  tensor(
+    Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(step * (i + 1))),
+    shape,
+  );
+const node = (op: string, inputs: string[], output: string, attrs: GraphNode['attrs'] = {}): GraphNode => ({
+  op,
+  name: `/${output}`,
+  inputs,
+  outputs: [output],
+  attrs,
+});
 
-export type TaskName = 'sentence-embedding' | 'text-classification' | 'token-classification' | 'question-answering' | 'image-classification';
+export type TaskName =
+  | 'sentence-embedding'
+  | 'text-classification'
+  | 'token-classification'
+  | 'question-answering'
+  | 'image-classification';
 const maxTokens = 8;
 const width = 3;
 /** Edge of the image model's pictures. */
@@ -53,15 +83,42 @@ interface Shape {
 }
 const softmax = (axis: number): GraphNode[] => [node('Softmax', ['logits'], 'probabilities', { axis })];
 const shapes: Record<TaskName, Shape> = {
-  'sentence-embedding': { inWidth: width, outWidth: 4, pooled: true, output: 'sentence_embedding', after: [node('LpNormalization', ['sentence_embedding'], 'normalized_embedding', { axis: -1, p: 2 })], labels: [] },
-  'text-classification': { inWidth: width, outWidth: 2, pooled: true, output: 'logits', after: softmax(-1), labels: ['NEGATIVE', 'POSITIVE'] },
+  'sentence-embedding': {
+    inWidth: width,
+    outWidth: 4,
+    pooled: true,
+    output: 'sentence_embedding',
+    after: [node('LpNormalization', ['sentence_embedding'], 'normalized_embedding', { axis: -1, p: 2 })],
+    labels: [],
+  },
+  'text-classification': {
+    inWidth: width,
+    outWidth: 2,
+    pooled: true,
+    output: 'logits',
+    after: softmax(-1),
+    labels: ['NEGATIVE', 'POSITIVE'],
+  },
   'token-classification': { inWidth: width, outWidth: 3, pooled: false, output: 'logits', after: softmax(-1), labels: ['O', 'PER', 'LOC'] },
   'question-answering': { inWidth: width, outWidth: 2, pooled: false, output: 'logits', after: softmax(0), labels: [] },
-  'image-classification': { inWidth: edge * edge, outWidth: 3, pooled: false, output: 'logits', after: softmax(-1), labels: ['shoe', 'shirt', 'bag'] },
+  'image-classification': {
+    inWidth: edge * edge,
+    outWidth: 3,
+    pooled: false,
+    output: 'logits',
+    after: softmax(-1),
+    labels: ['shoe', 'shirt', 'bag'],
+  },
 };
 
 export interface Made extends Served {
-  readonly model: { readonly task: TaskName; readonly labels: string[]; readonly before: Graph; readonly after: Graph; readonly graph: Graph };
+  readonly model: {
+    readonly task: TaskName;
+    readonly labels: string[];
+    readonly before: Graph;
+    readonly after: Graph;
+    readonly graph: Graph;
+  };
 }
 
 export function taskModel(task: TaskName): Made {
@@ -70,19 +127,46 @@ export function taskModel(task: TaskName): Made {
   const rows = image ? 1 : 'n';
   const table = waves([vocab.length, width], 0.9);
   const before: Graph = image
-    ? { name: 'before', inputs: [{ name: 'image', dtype: 'f32', shape: [1, 1, edge, edge] }], outputs: ['x'], nodes: [node('Reshape', ['image', 'to'], 'x')], constants: new Map([['to', tensor([1, inWidth], [2], 'i64')]]) }
-    : { name: 'before', inputs: [{ name: 'input_ids', dtype: 'i64', shape: ['n'] }], outputs: ['x'], nodes: [node('Gather', ['table', 'input_ids'], 'x', { axis: 0 })], constants: new Map([['table', table]]) };
+    ? {
+        name: 'before',
+        inputs: [{ name: 'image', dtype: 'f32', shape: [1, 1, edge, edge] }],
+        outputs: ['x'],
+        nodes: [node('Reshape', ['image', 'to'], 'x')],
+        constants: new Map([['to', tensor([1, inWidth], [2], 'i64')]]),
+      }
+    : {
+        name: 'before',
+        inputs: [{ name: 'input_ids', dtype: 'i64', shape: ['n'] }],
+        outputs: ['x'],
+        nodes: [node('Gather', ['table', 'input_ids'], 'x', { axis: 0 })],
+        constants: new Map([['table', table]]),
+      };
   const graph: Graph = {
     name: `tiny ${task}`,
     inputs: [{ name: 'x', dtype: 'f32', shape: [rows, inWidth] }],
     outputs: [output],
-    nodes: [node('Linear', ['x', 'W', 'b'], pooled ? 'h' : output), ...(pooled ? [node('ReduceMean', ['h', 'first'], output, { keepdims: 1 })] : [])],
-    constants: new Map([['W', waves([inWidth, outWidth], 2.3)], ['b', waves([outWidth], 0.4)], ...(pooled ? [['first', tensor([0], [1], 'i64')] as const] : [])]),
+    nodes: [
+      node('Linear', ['x', 'W', 'b'], pooled ? 'h' : output),
+      ...(pooled ? [node('ReduceMean', ['h', 'first'], output, { keepdims: 1 })] : []),
+    ],
+    constants: new Map([
+      ['W', waves([inWidth, outWidth], 2.3)],
+      ['b', waves([outWidth], 0.4)],
+      ...(pooled ? [['first', tensor([0], [1], 'i64')] as const] : []),
+    ]),
   };
-  const after: Graph = { name: 'after', inputs: [{ name: output, dtype: 'f32', shape: [pooled || image ? 1 : 'n', outWidth] }], outputs: [last[0].outputs[0]], nodes: last, constants: new Map() };
+  const after: Graph = {
+    name: 'after',
+    inputs: [{ name: output, dtype: 'f32', shape: [pooled || image ? 1 : 'n', outWidth] }],
+    outputs: [last[0].outputs[0]],
+    nodes: last,
+    constants: new Map(),
+  };
   const samples = Array.from({ length: 6 }, (_, i) => ({ x: waves([image ? 1 : i + 2, inWidth], 0.37 + i) }));
   const { program, weights } = compile(graph, calibrate(graph, samples), { weights: 'public', max: image ? {} : { n: maxTokens } });
-  const hash = createHash('sha256').update(programText({ ...program, weightsHash: '0'.repeat(64) })).digest('hex');
+  const hash = createHash('sha256')
+    .update(programText({ ...program, weightsHash: '0'.repeat(64) }))
+    .digest('hex');
   const tensors = new Map<string, TensorData>();
   const text = (s: string): Uint8Array => new TextEncoder().encode(s);
   const info = {
@@ -104,7 +188,7 @@ export function taskModel(task: TaskName): Made {
     task,
     weights: {
       words: (name) => {
-        const { shape, data } = weights.get(name)!;
+        const { shape, data } = weights.get(name) as WeightTensor;
         return { shape: [...shape], data };
       },
       weightMask: (_, name) => {

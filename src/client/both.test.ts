@@ -12,7 +12,8 @@ const failing =
       if (ms < Number.POSITIVE_INFINITY) setTimeout(() => (code ? reject(error(code)) : resolve('fine')), ms);
     });
 type Ask = ReturnType<typeof failing>;
-const run = (a: Ask, b: Ask, signal?: AbortSignal): Promise<[string, string]> => both<Ask, string>([a, b], signal, (ask, _, stop) => ask(stop));
+const run = (a: Ask, b: Ask, signal?: AbortSignal): Promise<[string, string]> =>
+  both<Ask, string>([a, b], signal, (ask, _, stop) => ask(stop));
 const never = failing(undefined, Number.POSITIVE_INFINITY);
 
 test('two answers, in the parties’ order', async () => {
@@ -47,10 +48,12 @@ test('a consequence leaves the other a moment to say why, and no more', async ()
 test('the caller’s signal stops both', async () => {
   const stop = new AbortController();
   const stopped: number[] = [];
-  const ask = (i: number): Ask => (signal) => {
-    signal.addEventListener('abort', () => stopped.push(i));
-    return never(signal);
-  };
+  const ask =
+    (i: number): Ask =>
+    (signal) => {
+      signal.addEventListener('abort', () => stopped.push(i));
+      return never(signal);
+    };
   const answer = run(ask(0), ask(1), stop.signal);
   stop.abort();
   await expect(answer).rejects.toMatchObject({ code: 'aborted' });

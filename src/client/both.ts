@@ -12,7 +12,11 @@ const says = (e: unknown): number => (e instanceof SubrosaError ? (telling[e.cod
 const grace = 250;
 
 /** When one fails the other is stopped: at once when the error is the cause itself, else after `grace`. */
-export async function both<P, T>(parties: readonly [P, P], signal: AbortSignal | undefined, ask: (party: P, index: 0 | 1, signal: AbortSignal) => Promise<T>): Promise<[T, T]> {
+export async function both<P, T>(
+  parties: readonly [P, P],
+  signal: AbortSignal | undefined,
+  ask: (party: P, index: 0 | 1, signal: AbortSignal) => Promise<T>,
+): Promise<[T, T]> {
   const stopped = (): SubrosaError => new SubrosaError('aborted', 'the run was stopped', { cause: signal?.reason });
   if (signal?.aborted) throw stopped();
   const stop = new AbortController();

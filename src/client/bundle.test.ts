@@ -16,5 +16,8 @@ test('subrosa/client/pipeline: the interpreter is in it, the tokenizer comes whe
   expect(gzip).toBeLessThan(32 * 1024);
   expect(later.length).toBeGreaterThan(0);
   expect(entry).not.toMatch(/node:|__vite-browser-external|process\.|\bBuffer\b|SharedArrayBuffer|Math\.random/);
-  for (const id of modules) expect(id).toMatch(/^src\/(client|program|graph|tasks|gates\/gate|import\/(safetensors|graph-json)|ring\/kernels\/(memory|kernels))|^node_modules\/@huggingface\/tokenizers/);
+  for (const id of modules)
+    expect(id).toMatch(
+      /^src\/(client|program|graph|tasks|gates\/gate|import\/(safetensors|graph-json)|ring\/kernels\/(memory|kernels))|^node_modules\/@huggingface\/tokenizers/,
+    );
 });

@@ -2,7 +2,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { manifestFor, Net, plainSquares, settle } from '../server/net.case.ts';
 import { frames } from '../session/messages.ts';
-import { type Client, connect, type ConnectOptions, type ProgressReport } from './connect.ts';
+import type { Client, ProgressReport } from './client.ts';
+import { type ConnectOptions, connect } from './connect.ts';
 import { SubrosaError } from './errors.ts';
 
 const { hash } = plainSquares;
@@ -11,7 +12,8 @@ beforeEach(() => {
   net = new Net();
 });
 const urls = ['https://p0.test', 'https://p1.test'] as const;
-const open = (change: Partial<ConnectOptions> = {}): Promise<Client> => connect({ parties: urls, model: 'squares', token: 'token-a', fetch: net.fetch, ...change });
+const open = (change: Partial<ConnectOptions> = {}): Promise<Client> =>
+  connect({ parties: urls, model: 'squares', token: 'token-a', fetch: net.fetch, ...change });
 const x = (n: number, v = 1.5) => ({ x: { shape: [n, 4], data: new Array<number>(4 * n).fill(v) } });
 const ask = async (client: Client, n = 2, v = 1.5, options = {}): Promise<void> => {
   const { y } = await client.run(x(n, v), options);
@@ -99,9 +101,26 @@ describe('before anything is sent', () => {
   });
 
   const disagree: [string, (n: Net) => void, RegExp][] = [
-    ['manifests differ by a byte', (n) => (n.instead = (p, path) => (p === 1 && path === `/v1/models/${hash}` ? new Response(`${JSON.stringify(manifestFor(plainSquares))} `) : undefined)), /differently/],
-    ['the name is another program at each', (n) => (n.instead = (p, path) => (p === 1 && path === '/v1/models' ? json({ party: 1, models: [{ name: 'squares', hash: 'cd'.repeat(32) }] }) : undefined)), /different programs/],
-    ['both say they are p0', (n) => (n.instead = (p, path) => (p === 1 && path === '/v1/models' ? json({ party: 0, models: [{ name: 'squares', hash }] }) : undefined)), /both p0/],
+    [
+      'manifests differ by a byte',
+      (n) =>
+        (n.instead = (p, path) =>
+          p === 1 && path === `/v1/models/${hash}` ? new Response(`${JSON.stringify(manifestFor(plainSquares))} `) : undefined),
+      /differently/,
+    ],
+    [
+      'the name is another program at each',
+      (n) =>
+        (n.instead = (p, path) =>
+          p === 1 && path === '/v1/models' ? json({ party: 1, models: [{ name: 'squares', hash: 'cd'.repeat(32) }] }) : undefined),
+      /different programs/,
+    ],
+    [
+      'both say they are p0',
+      (n) =>
+        (n.instead = (p, path) => (p === 1 && path === '/v1/models' ? json({ party: 0, models: [{ name: 'squares', hash }] }) : undefined)),
+      /both p0/,
+    ],
   ];
   test.each(disagree)('parties are refused when %s', async (_, lie, message) => {
     lie(net);
@@ -116,7 +135,10 @@ describe('before anything is sent', () => {
     for (const liar of [0, 1]) {
       net = new Net();
       const client = await open();
-      net.instead = (p, path, init) => (p === liar && path === '/v1/sessions' ? json(lie(JSON.parse(new TextDecoder().decode(init.body as Uint8Array)).id), 201) : undefined);
+      net.instead = (p, path, init) =>
+        p === liar && path === '/v1/sessions'
+          ? json(lie(JSON.parse(new TextDecoder().decode(init.body as Uint8Array)).id), 201)
+          : undefined;
       await expect(client.run(x(1))).rejects.toMatchObject({ code: 'mismatch', from: `p${liar}` });
       expect(requests(steps)).toEqual([]);
     }
@@ -133,11 +155,25 @@ describe('before anything is sent', () => {
   test('plain http is allowed to this machine, or when the caller says so', async () => {
     const here = connect({ parties: ['http://localhost:1', 'http://127.0.0.1:2'], model: 'squares', fetch: net.fetch });
     await expect(here).rejects.toMatchObject({ code: 'unreachable' });
-    await expect(connect({ parties: ['http://p2.test', 'http://p3.test'], model: 'm', insecure: true, fetch: net.fetch })).rejects.toMatchObject({ code: 'unreachable' });
+    await expect(
+      connect({ parties: ['http://p2.test', 'http://p3.test'], model: 'm', insecure: true, fetch: net.fetch }),
+    ).rejects.toMatchObject({ code: 'unreachable' });
   });
   test('a model nobody has, or that two are called, is named', async () => {
-    await expect(open({ model: 'cubes' })).rejects.toMatchObject({ code: 'unknown-model', message: expect.stringContaining('it has squares') });
-    net.instead = (party, path) => (path === '/v1/models' ? json({ party, models: [{ name: 'squares', hash }, { name: 'squares', hash: 'cd'.repeat(32) }] }) : undefined);
+    await expect(open({ model: 'cubes' })).rejects.toMatchObject({
+      code: 'unknown-model',
+      message: expect.stringContaining('it has squares'),
+    });
+    net.instead = (party, path) =>
+      path === '/v1/models'
+        ? json({
+            party,
+            models: [
+              { name: 'squares', hash },
+              { name: 'squares', hash: 'cd'.repeat(32) },
+            ],
+          })
+        : undefined;
     await expect(open()).rejects.toMatchObject({ message: expect.stringContaining('give the hash') });
   });
 });
@@ -165,7 +201,13 @@ describe('what goes wrong', () => {
       expect(requests(steps).filter((r) => r.party === 0)).toHaveLength(1 + retries);
     }
   });
-  test.each([['bad-message', 400], ['unauthorized', 401], ['too-large', 413], ['internal', 500], ['brand-new-code', 500]])("'%s' is not tried again", async (code, status) => {
+  test.each([
+    ['bad-message', 400],
+    ['unauthorized', 401],
+    ['too-large', 413],
+    ['internal', 500],
+    ['brand-new-code', 500],
+  ])("'%s' is not tried again", async (code, status) => {
     const client = await open();
     first(9, steps, 0, () => failure(code, status));
     await expect(client.run(x(1))).rejects.toMatchObject({ code: code === 'brand-new-code' ? 'internal' : code, from: 'p0' });
@@ -193,7 +235,11 @@ describe('what goes wrong', () => {
   test('a server that is gone is named; the other’s session is not left open', async () => {
     const client = await open({ retries: 0 });
     first(9, steps, 0, () => Promise.reject(new TypeError('fetch failed', { cause: new Error('connect ECONNREFUSED') })));
-    await expect(client.run(x(1))).rejects.toMatchObject({ code: 'unreachable', from: 'p0', message: expect.stringContaining('ECONNREFUSED') });
+    await expect(client.run(x(1))).rejects.toMatchObject({
+      code: 'unreachable',
+      from: 'p0',
+      message: expect.stringContaining('ECONNREFUSED'),
+    });
     expect(requests(steps).find((r) => r.party === 1)?.signal?.aborted).toBe(true);
     await settle();
     expect(net.sessions).toEqual([0, 0]);
@@ -289,7 +335,10 @@ describe('a file', () => {
     const { subtle } = crypto;
     Object.defineProperty(crypto, 'subtle', { value: undefined, configurable: true });
     try {
-      await expect(client.file('client.json')).rejects.toMatchObject({ code: 'bad-input', message: expect.stringContaining('https, or from localhost') });
+      await expect(client.file('client.json')).rejects.toMatchObject({
+        code: 'bad-input',
+        message: expect.stringContaining('https, or from localhost'),
+      });
     } finally {
       Object.defineProperty(crypto, 'subtle', { value: subtle, configurable: true });
     }

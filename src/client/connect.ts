@@ -1,14 +1,13 @@
 /**
- * A client of two parties over HTTP: checks that both serve the same program, shares inputs between them, adds up what comes back.
+ * A client of two parties over HTTP: checks that both serve the same program before anything is shared.
  *
  * One program for browsers, Node 20+, Deno and Bun: it uses fetch, crypto.getRandomValues and AbortController, and nothing else.
  */
 import { both } from './both.ts';
-import { errorFrom, SubrosaError } from './errors.ts';
+import { answerSeconds, Client } from './client.ts';
+import { SubrosaError } from './errors.ts';
 import type { Manifest } from './manifest.ts';
-import { errorIn, type Fetch, Party } from './party.ts';
-import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from './share.ts';
-import { readRecords, streamType } from './stream.ts';
+import { type Fetch, Party } from './party.ts';
 
 export interface ConnectOptions {
   /** Base URLs of the two parties, in either order: each says which it is. They must be servers of their own, run by people who do not work together. */
@@ -26,24 +25,6 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
 }
 
-/** In the queue, how many steps are before this one; then the rounds done. */
-export type ProgressReport = { readonly queued: number } | { readonly round: number; readonly rounds: number };
-
-export interface RunOptions {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: ProgressReport) => void;
-}
-
-interface Session {
-  readonly id: string;
-  step: number;
-}
-
-/** Seconds a party may take for anything but a step. */
-const answerSeconds = 30;
-/** Seconds between tries: 0.25, 0.5, 1 …, or what the server asks for. One that asks for more than `longestPause` is not waited for. */
-const firstPause = 0.25;
-const longestPause = 10;
 const longestManifest = 1 << 24;
 
 /**
@@ -66,165 +47,22 @@ export async function connect(options: ConnectOptions): Promise<Client> {
     party.name = `p${index}`;
     return { index, hash: hashOf(models as Listed[], model, party.name) };
   });
-  if (lists[0].index === lists[1].index) throw new SubrosaError('mismatch', `${urls[0].origin} and ${urls[1].origin} are both ${given[0].name}: a P0 and a P1 are needed`);
+  if (lists[0].index === lists[1].index)
+    throw new SubrosaError('mismatch', `${urls[0].origin} and ${urls[1].origin} are both ${given[0].name}: a P0 and a P1 are needed`);
   const [{ hash }] = lists;
   if (hash !== lists[1].hash)
-    throw new SubrosaError('mismatch', `the parties have different programs for '${model}': ${hash.slice(0, 16)}… and ${lists[1].hash.slice(0, 16)}…`);
+    throw new SubrosaError(
+      'mismatch',
+      `the parties have different programs for '${model}': ${hash.slice(0, 16)}… and ${lists[1].hash.slice(0, 16)}…`,
+    );
   const parties: [Party, Party] = lists[0].index === 0 ? given : [given[1], given[0]];
 
-  const [a, b] = await both(parties, signal, (party, _, stop) => party.ask(`v1/models/${hash}`, { signal: stop, seconds: answerSeconds, most: longestManifest }));
-  if (a.length !== b.length || a.some((byte, i) => byte !== b[i])) throw new SubrosaError('mismatch', `the parties describe program ${hash.slice(0, 16)}… differently`);
+  const [a, b] = await both(parties, signal, (party, _, stop) =>
+    party.ask(`v1/models/${hash}`, { signal: stop, seconds: answerSeconds, most: longestManifest }),
+  );
+  if (a.length !== b.length || a.some((byte, i) => byte !== b[i]))
+    throw new SubrosaError('mismatch', `the parties describe program ${hash.slice(0, 16)}… differently`);
   return new Client(parties, manifestIn(a, hash), options.retries ?? 2);
-}
-
-/** A program at two parties. Runs may overlap: each has a session to itself, and a session is used again when its run is done. */
-export class Client {
-  private readonly idle: Session[] = [];
-  private readonly ending = new Set<Promise<unknown>>();
-  private readonly files = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
-  private readonly closing = new AbortController();
-
-  /** @internal: `connect` makes clients. */
-  constructor(
-    private readonly parties: readonly [Party, Party],
-    /** What both parties say of the program. */
-    readonly manifest: Manifest,
-    private readonly retries: number,
-  ) {}
-
-  /**
-   * The outputs by name. Throws SubrosaError: 'bad-input' before anything is sent; 'aborted' by the signal; otherwise what the servers said,
-   * after `retries` tries where trying can help. A share is never sent twice.
-   */
-  async run(inputs: ClientInputs, { signal, onProgress }: RunOptions = {}): Promise<Record<string, ClientOutput>> {
-    if (this.closing.signal.aborted) throw new SubrosaError('aborted', 'the client was closed');
-    const params = paramsOf(this.manifest, inputs);
-    const words = encodeWords(this.manifest, inputs);
-    const { sizes } = outputsAt(this.manifest, params);
-    const stop = new AbortController();
-    const abort = (): void => stop.abort(signal?.reason);
-    if (signal?.aborted) abort();
-    for (const s of [signal, this.closing.signal]) s?.addEventListener('abort', abort);
-    try {
-      for (let tries = 0; ; tries++) {
-        try {
-          const answers = await this.attempt(tries > 0, words, sizes, new URLSearchParams(Object.entries(params).map(([k, v]) => [k, `${v}`])), stop.signal, onProgress);
-          return reconstruct(this.manifest, params, answers);
-        } catch (e) {
-          if (!(e instanceof SubrosaError) || !e.retryable || tries >= this.retries) throw e;
-          // A session that was merely over is replaced at once.
-          const pause = e.code === 'ended' ? 0 : (e.retryAfter ?? firstPause * 2 ** tries * (0.75 + 0.5 * chance()));
-          if (pause > longestPause) throw e;
-          await wait(pause, stop.signal);
-        }
-      }
-    } finally {
-      words.fill(0);
-      for (const s of [signal, this.closing.signal]) s?.removeEventListener('abort', abort);
-    }
-  }
-
-  /** A file of the model, by its name in the manifest: from either party, and what the manifest says it is. Fetched once. */
-  file(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const known = this.files.get(name);
-    if (known) return known;
-    const file = this.fetchFile(name);
-    this.files.set(name, file);
-    file.catch(() => this.files.delete(name));
-    return file;
-  }
-
-  /** Ends runs ('aborted') and sessions. Resolves when the parties know, or cannot be told. */
-  async close(): Promise<void> {
-    this.closing.abort();
-    for (const session of this.idle.splice(0)) this.end(session.id);
-    await Promise.all(this.ending);
-  }
-
-  private async attempt(fresh: boolean, words: Uint32Array, sizes: readonly number[], params: URLSearchParams, signal: AbortSignal, onProgress?: RunOptions['onProgress']): Promise<[Uint32Array, Uint32Array][]> {
-    if (fresh) for (const stale of this.idle.splice(0)) this.end(stale.id);
-    const session = this.idle.pop() ?? (await this.open(signal));
-    const bytes = 4 * sizes.reduce((a, b) => a + b, 0);
-    const path = `v1/sessions/${session.id}/steps/${session.step++}?${params}`;
-    const shares = splitWords(words);
-    let thrown: { error: unknown } | undefined;
-    const report = (progress: ProgressReport): void => {
-      try {
-        onProgress?.(progress);
-      } catch (error) {
-        thrown = { error };
-        throw new SubrosaError('aborted', 'onProgress threw');
-      }
-    };
-    try {
-      const answers = await both(this.parties, signal, async (party, index, stop) => {
-        const streams = index === 0 && onProgress !== undefined;
-        const answer = await party.ask(path, {
-          method: 'POST',
-          body: index === 0 ? shares.seed : shares.words,
-          headers: { 'Content-Type': 'application/octet-stream', ...(streams ? { Accept: streamType } : {}) },
-          signal: stop,
-          most: bytes,
-          read: streams ? (body) => readRecords(body, bytes, (type, json) => told(type, json, party.name, report)) : undefined,
-        });
-        if (answer.length !== bytes) throw new SubrosaError('bad-message', `${party.name} answered ${answer.length} bytes; ${bytes} are due`, { from: party.name });
-        return new Uint32Array(answer.buffer);
-      });
-      if (this.closing.signal.aborted) this.end(session.id);
-      else this.idle.push(session);
-      let at = 0;
-      return sizes.map((size) => [answers[0].subarray(at, at + size), answers[1].subarray(at, (at += size))]);
-    } catch (e) {
-      this.end(session.id);
-      throw thrown ? thrown.error : e;
-    } finally {
-      shares.seed.fill(0);
-      shares.words.fill(0);
-    }
-  }
-
-  /** Both parties must answer with this session and program before any share is made. */
-  private async open(signal: AbortSignal): Promise<Session> {
-    const { hash } = this.manifest;
-    const id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
-    const body = new TextEncoder().encode(JSON.stringify({ id, hash }));
-    try {
-      await both(this.parties, signal, async (party, _, stop) => {
-        const answer = await party.json('v1/sessions', { method: 'POST', body, headers: { 'Content-Type': 'application/json' }, signal: stop, seconds: answerSeconds });
-        if (answer.id !== id || answer.hash !== hash) throw new SubrosaError('mismatch', `${party.name} answered for another session or program: nothing was sent`, { from: party.name });
-      });
-    } catch (e) {
-      this.end(id);
-      throw e;
-    }
-    return { id, step: 0 };
-  }
-
-  /** Tells both parties, without waiting: they find out by themselves, but later. */
-  private end(id: string): void {
-    for (const party of this.parties) {
-      const told = party.ask(`v1/sessions/${id}`, { method: 'DELETE', seconds: answerSeconds }).catch(() => {});
-      this.ending.add(told);
-      void told.finally(() => this.ending.delete(told));
-    }
-  }
-
-  private async fetchFile(name: string): Promise<Uint8Array<ArrayBuffer>> {
-    const { files, hash } = this.manifest;
-    const file = Object.hasOwn(files, name) ? files[name] : undefined;
-    if (!file) throw new SubrosaError('unknown-model', `${this.manifest.name} has no file '${name}': it has ${Object.keys(files).join(', ') || 'none'}`);
-    if (!crypto.subtle) throw new SubrosaError('bad-input', 'this page has no crypto.subtle, which checks files: serve it over https, or from localhost');
-    const path = `v1/models/${hash}/client/${name.split('/').map(encodeURIComponent).join('/')}`;
-    const from = async (party: Party): Promise<Uint8Array<ArrayBuffer>> => {
-      const bytes = await party.ask(path, { most: file.bytes, signal: this.closing.signal });
-      const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-      if (Array.from(digest, (b) => b.toString(16).padStart(2, '0')).join('') !== file.sha256)
-        throw new SubrosaError('mismatch', `${party.name} sent a '${name}' that is not the one both parties agreed on`, { from: party.name });
-      return bytes;
-    };
-    const [p0, p1] = this.parties;
-    return from(p0).catch((e) => from(p1).catch(() => Promise.reject(e)));
-  }
 }
 
 interface Listed {
@@ -238,7 +76,9 @@ function hashOf(models: readonly Listed[], model: string, party: string): string
   const names = models.map((m) => `${m.name}`).slice(0, 20);
   throw new SubrosaError(
     'unknown-model',
-    found.length > 1 ? `${party} has ${found.length} models called '${model}': give the hash` : `${party} has no model '${model}': it has ${names.join(', ') || 'none'}`,
+    found.length > 1
+      ? `${party} has ${found.length} models called '${model}': give the hash`
+      : `${party} has no model '${model}': it has ${names.join(', ') || 'none'}`,
     { from: party },
   );
 }
@@ -248,8 +88,18 @@ function manifestIn(bytes: Uint8Array, hash: string): Manifest {
   try {
     m = JSON.parse(new TextDecoder().decode(bytes)) as Partial<Manifest>;
   } catch {}
-  if (m?.format !== 'subrosa-manifest/1' || m.hash !== hash || !m.params || !Array.isArray(m.inputs) || !Array.isArray(m.outputs) || !m.files)
-    throw new SubrosaError('bad-message', `the parties' description of program ${hash.slice(0, 16)}… is not one this client reads: it may be newer`);
+  if (
+    m?.format !== 'subrosa-manifest/1' ||
+    m.hash !== hash ||
+    !m.params ||
+    !Array.isArray(m.inputs) ||
+    !Array.isArray(m.outputs) ||
+    !m.files
+  )
+    throw new SubrosaError(
+      'bad-message',
+      `the parties' description of program ${hash.slice(0, 16)}… is not one this client reads: it may be newer`,
+    );
   return m as Manifest;
 }
 
@@ -266,28 +116,4 @@ function partyUrl(given: string | URL, insecure: boolean): URL {
     throw new SubrosaError('bad-input', `${url.origin}: https is expected, so that no one on the way sees both shares`);
   if (!url.pathname.endsWith('/')) url.pathname += '/';
   return url;
-}
-
-function told(type: 1 | 3, json: unknown, party: string, onProgress: (progress: ProgressReport) => void): void {
-  if (type === 1) return onProgress(json as ProgressReport);
-  const error = errorIn(json) ?? { code: 'internal', message: 'it failed and did not say why' };
-  throw errorFrom({ ...error, message: `${party}: ${error.message}` }, { from: party, retryAfter: error.retryAfter });
-}
-
-/** In [0, 1): keeps clients that failed together from coming back together. */
-const chance = (): number => crypto.getRandomValues(new Uint32Array(1))[0] / 2 ** 32;
-
-function wait(seconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(new SubrosaError('aborted', 'the run was stopped', { cause: signal.reason }));
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener('abort', abort);
-      resolve();
-    }, 1000 * seconds);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-  });
 }

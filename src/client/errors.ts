@@ -51,6 +51,11 @@ export class SubrosaError extends Error {
 }
 
 /** An error as a server says it: a code that is not known here becomes 'internal'. */
-export function errorFrom({ code, message }: { readonly code: string; readonly message: string }, more: { from?: string; retryAfter?: number } = {}): SubrosaError {
-  return Object.hasOwn(codes, code) ? new SubrosaError(code as ErrorCode, message, more) : new SubrosaError('internal', `${message} (${code})`, more);
+export function errorFrom(
+  { code, message }: { readonly code: string; readonly message: string },
+  more: { from?: string; retryAfter?: number } = {},
+): SubrosaError {
+  return Object.hasOwn(codes, code)
+    ? new SubrosaError(code as ErrorCode, message, more)
+    : new SubrosaError('internal', `${message} (${code})`, more);
 }

@@ -4,7 +4,7 @@ import { type GraphJson, graphOf } from '../import/graph-json.ts';
 import { parseSafetensors } from '../import/safetensors.ts';
 import type { ImageSpec } from '../tasks/pixels.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
-import type { Client } from './connect.ts';
+import type { Client } from './client.ts';
 import { SubrosaError } from './errors.ts';
 
 /** client.json, and the graphs it goes with. */
@@ -32,7 +32,10 @@ export async function loadModel(client: Client): Promise<ClientModel> {
     client.file('client.safetensors'),
   ]);
   if (info.program !== client.manifest.hash)
-    throw new SubrosaError('mismatch', `client.json belongs to program ${`${info.program}`.slice(0, 16)}…, the parties run ${client.manifest.hash.slice(0, 16)}…`);
+    throw new SubrosaError(
+      'mismatch',
+      `client.json belongs to program ${`${info.program}`.slice(0, 16)}…, the parties run ${client.manifest.hash.slice(0, 16)}…`,
+    );
   return asInput(() => {
     const file = parseSafetensors(tensors, 'client.safetensors');
     return { ...info, before: graphOf(before, 'before/', file, 'before.json'), after: graphOf(after, 'after/', file, 'after.json') };
@@ -43,7 +46,10 @@ export async function loadModel(client: Client): Promise<ClientModel> {
 export async function loadTokenizer(client: Client): Promise<TextTokenizer> {
   const { makeTokenizer } = await import('../tasks/text.ts');
   const config = 'tokenizer_config.json';
-  const [tokenizer, settings] = await Promise.all([json<object>(client, 'tokenizer.json'), Object.hasOwn(client.manifest.files, config) ? json<object>(client, config) : {}]);
+  const [tokenizer, settings] = await Promise.all([
+    json<object>(client, 'tokenizer.json'),
+    Object.hasOwn(client.manifest.files, config) ? json<object>(client, config) : {},
+  ]);
   return asInput(() => makeTokenizer(tokenizer, settings));
 }
 

@@ -31,13 +31,20 @@ export class Party {
   }
 
   /** The answer's bytes. Throws SubrosaError: what the party said, 'unreachable', 'timeout', or 'aborted' by the signal. */
-  async ask(path: string, { method = 'GET', body, headers = {}, signal, seconds, most = Number.POSITIVE_INFINITY, read }: Ask = {}): Promise<Uint8Array<ArrayBuffer>> {
+  async ask(
+    path: string,
+    { method = 'GET', body, headers = {}, signal, seconds, most = Number.POSITIVE_INFINITY, read }: Ask = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const stop = new AbortController();
     const abort = (): void => stop.abort();
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort);
     let late = false;
-    const timer = seconds === undefined ? undefined : setTimeout(() => ((late = true), abort()), 1000 * seconds);
+    const expire = (): void => {
+      late = true;
+      abort();
+    };
+    const timer = seconds === undefined ? undefined : setTimeout(expire, 1000 * seconds);
     try {
       const response = await this.fetch(new URL(path, this.url).href, {
         method,
@@ -56,10 +63,15 @@ export class Party {
     } catch (e) {
       if (signal?.aborted) throw new SubrosaError('aborted', 'the run was stopped', { cause: signal.reason });
       if (late) throw new SubrosaError('timeout', `${this.name} did not answer within ${seconds} s`, { from: this.name });
-      if (e instanceof SubrosaError) throw e.from === undefined ? new SubrosaError(e.code, `${this.name}: ${e.message}`, { from: this.name, cause: e }) : e;
+      if (e instanceof SubrosaError)
+        throw e.from === undefined ? new SubrosaError(e.code, `${this.name}: ${e.message}`, { from: this.name, cause: e }) : e;
       // What `fetch` throws hides the reason in its cause, where there is one at all.
       const cause = (e as Error).cause as { message?: string; code?: string } | undefined;
-      throw new SubrosaError('unreachable', `${this.name} (${this.url.origin}) cannot be reached: ${cause?.message || cause?.code || (e as Error).message}`, { from: this.name, cause: e });
+      throw new SubrosaError(
+        'unreachable',
+        `${this.name} (${this.url.origin}) cannot be reached: ${cause?.message || cause?.code || (e as Error).message}`,
+        { from: this.name, cause: e },
+      );
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', abort);
@@ -68,7 +80,8 @@ export class Party {
 
   async json(path: string, ask: Ask = {}): Promise<Record<string, unknown>> {
     const value = parseJson(await this.ask(path, { most: 1 << 24, ...ask }));
-    if (typeof value !== 'object' || value === null) throw new SubrosaError('bad-message', `${this.name} (${this.url.origin}) does not answer as a party does`, { from: this.name });
+    if (typeof value !== 'object' || value === null)
+      throw new SubrosaError('bad-message', `${this.name} (${this.url.origin}) does not answer as a party does`, { from: this.name });
     return value as Record<string, unknown>;
   }
 
@@ -78,7 +91,8 @@ export class Party {
     const after = Number(response.headers.get('retry-after') ?? Number.NaN);
     const more = { from: this.name, retryAfter: Number.isFinite(after) ? after : undefined };
     if (said) return errorFrom({ ...said, message: `${this.name}: ${said.message}` }, more);
-    const code = response.status === 413 ? 'too-large' : response.status === 429 ? 'busy' : response.status >= 500 ? 'unreachable' : 'bad-message';
+    const code =
+      response.status === 413 ? 'too-large' : response.status === 429 ? 'busy' : response.status >= 500 ? 'unreachable' : 'bad-message';
     return new SubrosaError(code, `${this.name} (${this.url.origin}) answered HTTP ${response.status}, not as a party does`, more);
   }
 }
@@ -96,7 +110,11 @@ export const parseJson = (bytes: Uint8Array): unknown => {
 export function errorIn(json: unknown): { code: string; message: string; retryAfter?: number } | undefined {
   const { error } = (json ?? {}) as { error?: { code?: unknown; message?: unknown; retryAfter?: unknown } };
   if (typeof error?.code !== 'string' || typeof error.message !== 'string') return undefined;
-  return { code: error.code, message: error.message.slice(0, 1000), ...(typeof error.retryAfter === 'number' ? { retryAfter: error.retryAfter } : {}) };
+  return {
+    code: error.code,
+    message: error.message.slice(0, 1000),
+    ...(typeof error.retryAfter === 'number' ? { retryAfter: error.retryAfter } : {}),
+  };
 }
 
 async function atMost(response: Response, most: number): Promise<Uint8Array<ArrayBuffer>> {

@@ -15,16 +15,23 @@ export async function pixelsOf(picture: Picture, spec: ImageSpec, decode?: Decod
     if (decode) return await decode(picture as never, spec);
     return fitPixels(await drawn(picture), spec);
   } catch (e) {
-    throw e instanceof SubrosaError ? e : new SubrosaError('bad-input', `the picture cannot be read: ${(e as Error).message}`, { cause: e });
+    throw e instanceof SubrosaError
+      ? e
+      : new SubrosaError('bad-input', `the picture cannot be read: ${(e as Error).message}`, { cause: e });
   }
 }
 
 const isRaw = (picture: Picture): picture is RawPixels =>
-  typeof picture === 'object' && 'data' in picture && ArrayBuffer.isView(picture.data) && 'width' in picture && typeof picture.width === 'number';
+  typeof picture === 'object' &&
+  'data' in picture &&
+  ArrayBuffer.isView(picture.data) &&
+  'width' in picture &&
+  typeof picture.width === 'number';
 
 /** At its own size, upright, on white: what a browser's scaling makes of it is its own affair, so none happens here. */
 async function drawn(picture: Exclude<Picture, RawPixels>): Promise<RawPixels> {
-  if (typeof createImageBitmap !== 'function') throw new SubrosaError('bad-input', 'there is no canvas here: give pixels, or the option `decode`');
+  if (typeof createImageBitmap !== 'function')
+    throw new SubrosaError('bad-input', 'there is no canvas here: give pixels, or the option `decode`');
   const source =
     typeof picture === 'string' || picture instanceof URL
       ? await (await fetch(picture)).blob()
@@ -34,8 +41,14 @@ async function drawn(picture: Exclude<Picture, RawPixels>): Promise<RawPixels> {
   const bitmap = await createImageBitmap(source as ImageBitmapSource);
   try {
     const { width, height } = bitmap;
-    const canvas = typeof OffscreenCanvas === 'function' ? new OffscreenCanvas(width, height) : Object.assign(document.createElement('canvas'), { width, height });
-    const context = canvas.getContext('2d', { willReadFrequently: true }) as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
+    const canvas =
+      typeof OffscreenCanvas === 'function'
+        ? new OffscreenCanvas(width, height)
+        : Object.assign(document.createElement('canvas'), { width, height });
+    const context = canvas.getContext('2d', { willReadFrequently: true }) as
+      | CanvasRenderingContext2D
+      | OffscreenCanvasRenderingContext2D
+      | null;
     if (!context) throw new RangeError(`no canvas of ${width}x${height} pixels`);
     context.drawImage(bitmap, 0, 0);
     return context.getImageData(0, 0, width, height);

@@ -2,14 +2,16 @@
  * subrosa/client/pipeline: a task and a model, called like a function, answering as transformers.js does. The picture or text never leaves the
  * page but as two shares: resizing, tokenizing, the first and the last graph run here.
  */
-import { type Answer, answerOf, asTensor } from '../tasks/answer.ts';
-import { cosine, programInputs } from '../tasks/encoded.ts';
-import { interpret } from '../graph/interpret.ts';
+
 import type { Tensor } from '../graph/graph.ts';
-import { toTensor } from '../tasks/pixels.ts';
+import { interpret } from '../graph/interpret.ts';
+import { type Answer, answerOf, asTensor } from '../tasks/answer.ts';
 import type { Encoded } from '../tasks/encoded.ts';
+import { cosine, programInputs } from '../tasks/encoded.ts';
+import { toTensor } from '../tasks/pixels.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
-import { type Client, connect, type ConnectOptions, type RunOptions } from './connect.ts';
+import type { Client, RunOptions } from './client.ts';
+import { type ConnectOptions, connect } from './connect.ts';
 import { SubrosaError } from './errors.ts';
 import { asInput, type ClientModel, loadModel, loadTokenizer } from './model.ts';
 import { type Decode, type Picture, pixelsOf } from './picture.ts';
@@ -65,7 +67,11 @@ export interface Tasks {
 export type Task = keyof Tasks;
 
 /** Other names of tasks, and the tasks of client.json that serve each. */
-const aliases = { 'sentiment-analysis': 'text-classification', ner: 'token-classification', 'sentence-embedding': 'feature-extraction' } as const;
+const aliases = {
+  'sentiment-analysis': 'text-classification',
+  ner: 'token-classification',
+  'sentence-embedding': 'feature-extraction',
+} as const;
 type Aliases = typeof aliases;
 const serves: Record<Task, string> = {
   'image-classification': 'image-classification',
@@ -96,8 +102,10 @@ export async function pipeline<T extends Task | keyof Aliases>(
   options: PipelineOptions | Pick<PipelineOptions, 'decode'> = {},
 ): Promise<Pipeline<T extends keyof Aliases ? Aliases[T] : T extends Task ? T : never>> {
   const name = (aliases[task as keyof Aliases] ?? task) as Task;
-  if (!Object.hasOwn(serves, name)) throw new SubrosaError('bad-input', `no task '${task}': there are ${[...Object.keys(serves), ...Object.keys(aliases)].join(', ')}`);
-  if (typeof model === 'string' && !('parties' in options)) throw new SubrosaError('bad-input', 'the URLs of the two parties are missing: { parties: [url, url] }');
+  if (!Object.hasOwn(serves, name))
+    throw new SubrosaError('bad-input', `no task '${task}': there are ${[...Object.keys(serves), ...Object.keys(aliases)].join(', ')}`);
+  if (typeof model === 'string' && !('parties' in options))
+    throw new SubrosaError('bad-input', 'the URLs of the two parties are missing: { parties: [url, url] }');
   const client = typeof model === 'string' ? await connect({ ...(options as PipelineOptions), model }) : model;
   try {
     const loaded = await loadModel(client);
@@ -137,18 +145,30 @@ class Runner {
     const { image, before } = this.model;
     if (!image) throw new SubrosaError('bad-input', `${this.model.name} does not say how it wants its pictures`);
     const pixels = await pixelsOf(picture, image, this.decode);
-    return this.answer(asInput(() => interpret(before, { [before.inputs[0].name]: toTensor(pixels, image) })), options);
+    return this.answer(
+      asInput(() => interpret(before, { [before.inputs[0].name]: toTensor(pixels, image) })),
+      options,
+    );
   }
 
   /** A text that is too long loses its end; two that are too long together are refused. */
   async text(text: string, pair: string | undefined, options: RunOptions): Promise<Answer & { readonly encoded: Encoded }> {
     const encoded = asInput(() => (this.tokenizer as TextTokenizer).encode(text, { pair, maxTokens: this.model.maxTokens }));
-    return { ...(await this.answer(asInput(() => programInputs(this.model, encoded)), options, encoded)), encoded };
+    return {
+      ...(await this.answer(
+        asInput(() => programInputs(this.model, encoded)),
+        options,
+        encoded,
+      )),
+      encoded,
+    };
   }
 
   private async answer(inputs: Record<string, Tensor>, { signal, onProgress }: RunOptions, encoded?: Encoded): Promise<Answer> {
     const outputs = await this.client.run(inputs, { signal, onProgress });
-    return asInput(() => answerOf(this.model, Object.fromEntries(Object.entries(outputs).map(([name, o]) => [name, asTensor(o)])), { encoded }));
+    return asInput(() =>
+      answerOf(this.model, Object.fromEntries(Object.entries(outputs).map(([name, o]) => [name, asTensor(o)])), { encoded }),
+    );
   }
 }
 
@@ -167,15 +187,22 @@ const made: { readonly [T in Task]: (r: Runner) => Tasks[T] } = {
         return word === '' || ignore_labels.includes(label) ? [] : [{ entity: label, score: probability, index, word }];
       });
     }),
-  'question-answering': (r) => async (question, context, options = {}) => {
-    const { span } = await r.text(question, context, options);
-    return { answer: span?.text ?? '', score: span?.probability ?? 0 };
-  },
-  'feature-extraction': (r) => (texts, options = {}) => embeddings(r, typeof texts === 'string' ? [texts] : texts, options),
-  'sentence-similarity': (r) => async (text, others, options = {}) => {
-    const [first, ...rest] = (await embeddings(r, [text, ...others], options)).tolist();
-    return rest.map((other) => cosine(first, other));
-  },
+  'question-answering':
+    (r) =>
+    async (question, context, options = {}) => {
+      const { span } = await r.text(question, context, options);
+      return { answer: span?.text ?? '', score: span?.probability ?? 0 };
+    },
+  'feature-extraction':
+    (r) =>
+    (texts, options = {}) =>
+      embeddings(r, typeof texts === 'string' ? [texts] : texts, options),
+  'sentence-similarity':
+    (r) =>
+    async (text, others, options = {}) => {
+      const [first, ...rest] = (await embeddings(r, [text, ...others], options)).tolist();
+      return rest.map((other) => cosine(first, other));
+    },
 };
 
 async function embeddings(r: Runner, texts: readonly string[], options: RunOptions): Promise<Embeddings> {
@@ -186,7 +213,7 @@ async function embeddings(r: Runner, texts: readonly string[], options: RunOptio
   });
   const width = rows[0]?.length ?? 0;
   const data = new Float32Array(rows.length * width);
-  rows.forEach((row, i) => data.set(row, i * width));
+  for (const [i, row] of rows.entries()) data.set(row, i * width);
   return { type: 'float32', dims: [rows.length, width], data, tolist: () => rows.map((row) => Array.from(row)) };
 }
 

@@ -32,17 +32,21 @@ const refuse = (message: string): never => {
 export function paramsOf(m: Takes, inputs: ClientInputs): Params {
   const params: Record<string, number> = {};
   for (const input of m.inputs) {
-    const given = inputs[input.name] ?? refuse(`input '${input.name}' is missing: the program takes ${m.inputs.map((i) => `${i.name} [${i.shape}]`).join(', ')}`);
+    const given =
+      inputs[input.name] ??
+      refuse(`input '${input.name}' is missing: the program takes ${m.inputs.map((i) => `${i.name} [${i.shape}]`).join(', ')}`);
     input.shape.forEach((d, i) => {
       if (typeof d === 'string' && /^[a-z_]\w*$/i.test(d)) params[d] = given.shape[i];
     });
     const expected = input.shape.map((d) => dim(d, params));
-    if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i])) refuse(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
+    if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i]))
+      refuse(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
     const size = expected.reduce((a, b) => a * b, 1);
     if (given.data.length !== size) refuse(`input '${input.name}': shape [${given.shape}] has ${size} values, got ${given.data.length}`);
   }
   for (const [name, { min, max }] of Object.entries(m.params))
-    if (!(params[name] >= min && params[name] <= max)) refuse(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
+    if (!(params[name] >= min && params[name] <= max))
+      refuse(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
   return params;
 }
 
@@ -53,7 +57,8 @@ export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
   for (const { name, scale, bound } of m.inputs) {
     const { data } = inputs[name];
     for (let i = 0; i < data.length; i++) {
-      if (!(Math.abs(data[i]) < bound)) refuse(`input '${name}': value ${i} is ${data[i]}; the program was calibrated for values within ±${bound.toPrecision(4)}`);
+      if (!(Math.abs(data[i]) < bound))
+        refuse(`input '${name}': value ${i} is ${data[i]}; the program was calibrated for values within ±${bound.toPrecision(4)}`);
       words[at++] = Math.round(data[i] * scale);
     }
   }
@@ -99,7 +104,11 @@ export function outputsAt(m: Gives, params: Params): Outputs {
 }
 
 /** `shares[i]`: both parties' words of output i. */
-export function reconstruct(m: Gives, params: Params, shares: readonly (readonly [Uint32Array, Uint32Array])[]): Record<string, ClientOutput> {
+export function reconstruct(
+  m: Gives,
+  params: Params,
+  shares: readonly (readonly [Uint32Array, Uint32Array])[],
+): Record<string, ClientOutput> {
   const { shapes } = outputsAt(m, params);
   return Object.fromEntries(
     m.outputs.map((o, i) => {

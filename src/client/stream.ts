@@ -29,7 +29,11 @@ const longestText = 1 << 16;
  * Reads such a stream to its end: the output's bytes, `length` of them. Texts go to `text`, which may throw. Throws SubrosaError
  * 'bad-message' for anything else.
  */
-export async function readRecords(body: ReadableStream<Uint8Array>, length: number, text: (type: 1 | 3, json: unknown) => void): Promise<Uint8Array<ArrayBuffer>> {
+export async function readRecords(
+  body: ReadableStream<Uint8Array>,
+  length: number,
+  text: (type: 1 | 3, json: unknown) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
   const bad = (what: string): never => {
     throw new SubrosaError('bad-message', `the answer ${what}`);
   };
@@ -54,7 +58,8 @@ export async function readRecords(body: ReadableStream<Uint8Array>, length: numb
     const head = new Uint8Array(5);
     while (await fill(head)) {
       const size = new DataView(head.buffer).getUint32(1, true);
-      if (head[0] === 2 ? size !== length : (head[0] !== 1 && head[0] !== 3) || size > longestText) bad(`has a record of type ${head[0]} and ${size} bytes that is not due`);
+      if (head[0] === 2 ? size !== length : (head[0] !== 1 && head[0] !== 3) || size > longestText)
+        bad(`has a record of type ${head[0]} and ${size} bytes that is not due`);
       const bytes = new Uint8Array(size);
       if (size > 0 && !(await fill(bytes))) bad('was cut short');
       if (head[0] === 2) return bytes;

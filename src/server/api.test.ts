@@ -16,7 +16,11 @@ beforeEach(() => {
   net = new Net();
 });
 
-const json = (value: unknown): RequestInit => ({ method: 'POST', body: JSON.stringify(value), headers: { 'Content-Type': 'application/json' } });
+const json = (value: unknown): RequestInit => ({
+  method: 'POST',
+  body: JSON.stringify(value),
+  headers: { 'Content-Type': 'application/json' },
+});
 const both = <T>(ask: (party: 0 | 1) => T): [T, T] => [ask(0), ask(1)];
 async function open(id = newId(), token?: string): Promise<string> {
   const answers = await Promise.all(both((p) => net.request(p, '/v1/sessions', json({ id, hash }), token)));
@@ -28,8 +32,24 @@ const shares = (n: number): Uint8Array<ArrayBuffer>[] => {
   const { seed, words } = splitWords(encodeWords(manifest, inputs(n)));
   return [seed, words];
 };
-const step = (party: 0 | 1, id: string, body: BodyInit | undefined, { n = 2 as number | string, at = 0 as number | string, token = 'token-a', headers = {}, signal = undefined as AbortSignal | undefined } = {}): Promise<Response> =>
-  net.request(party, `/v1/sessions/${id}/steps/${at}?n=${n}`, { method: 'POST', body, headers, signal, ...(body instanceof ReadableStream ? { duplex: 'half' } : {}) } as RequestInit, token);
+const step = (
+  party: 0 | 1,
+  id: string,
+  body: BodyInit | undefined,
+  {
+    n = 2 as number | string,
+    at = 0 as number | string,
+    token = 'token-a',
+    headers = {},
+    signal = undefined as AbortSignal | undefined,
+  } = {},
+): Promise<Response> =>
+  net.request(
+    party,
+    `/v1/sessions/${id}/steps/${at}?n=${n}`,
+    { method: 'POST', body, headers, signal, ...(body instanceof ReadableStream ? { duplex: 'half' } : {}) } as RequestInit,
+    token,
+  );
 const errorOf = async (r: Response | Promise<Response>): Promise<[number, string]> => {
   const response = await r;
   const { error } = (await response.json()) as { error: { code: string; message: string } };
@@ -40,7 +60,10 @@ const errorOf = async (r: Response | Promise<Response>): Promise<[number, string
 describe('models', () => {
   test('are listed, with the party that has them', async () => {
     for (const party of [0, 1] as const)
-      expect(await (await net.request(party, '/v1/models')).json()).toEqual({ party, models: [{ name: 'squares', hash, weights: 'public', task: 'tensors' }] });
+      expect(await (await net.request(party, '/v1/models')).json()).toEqual({
+        party,
+        models: [{ name: 'squares', hash, weights: 'public', task: 'tensors' }],
+      });
   });
   test('both parties answer the same bytes of a manifest', async () => {
     const [a, b] = await Promise.all(both(async (p) => (await net.request(p, `/v1/models/${hash}`)).text()));
@@ -51,19 +74,28 @@ describe('models', () => {
     const response = await net.request(0, `/v1/models/${hash}/client/sub/words.bin`);
     expect(new Uint8Array(await response.arrayBuffer())).toEqual(Uint8Array.of(1, 2, 3));
     const etag = `"${manifest.files['sub/words.bin'].sha256}"`;
-    expect(Object.fromEntries(response.headers)).toMatchObject({ etag, 'content-length': '3', 'cache-control': expect.stringContaining('immutable'), 'x-content-type-options': 'nosniff' });
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      etag,
+      'content-length': '3',
+      'cache-control': expect.stringContaining('immutable'),
+      'x-content-type-options': 'nosniff',
+    });
     const again = await net.request(0, `/v1/models/${hash}/client/sub/words.bin`, { headers: { 'If-None-Match': etag } });
     expect([again.status, await again.text()]).toEqual([304, '']);
   });
-  test.each([`/v1/models/${'cd'.repeat(32)}`, `/v1/models/${hash}/client/seed`, `/v1/models/${hash}/client/__proto__`, `/v1/models/${hash}/client/..%2f..%2fetc%2fpasswd`, '/v1/models/constructor'])(
-    'what is not there is unknown: %s',
-    async (path) => expect(await errorOf(net.request(0, path))).toEqual([404, 'unknown-model']),
-  );
+  test.each([
+    `/v1/models/${'cd'.repeat(32)}`,
+    `/v1/models/${hash}/client/seed`,
+    `/v1/models/${hash}/client/__proto__`,
+    `/v1/models/${hash}/client/..%2f..%2fetc%2fpasswd`,
+    '/v1/models/constructor',
+  ])('what is not there is unknown: %s', async (path) => expect(await errorOf(net.request(0, path))).toEqual([404, 'unknown-model']));
 });
 
 describe('who may ask', () => {
-  test.each(['/v1/models', `/v1/models/${hash}`, `/v1/models/${hash}/client/client.json`])('nobody without a known token: %s', async (path) =>
-    expect(await errorOf(net.request(0, path, {}, 'token-x'))).toEqual([401, 'unauthorized']),
+  test.each(['/v1/models', `/v1/models/${hash}`, `/v1/models/${hash}/client/client.json`])(
+    'nobody without a known token: %s',
+    async (path) => expect(await errorOf(net.request(0, path, {}, 'token-x'))).toEqual([401, 'unauthorized']),
   );
   test('nor open a session', async () => {
     expect(await errorOf(net.request(0, '/v1/sessions', json({ id: newId(), hash }), 'token-x'))).toEqual([401, 'unauthorized']);
@@ -75,7 +107,15 @@ describe('who may ask', () => {
   });
   test('a page of a listed origin, and no other', async () => {
     const preflight = (origin: string): Promise<Response> =>
-      net.request(0, '/v1/sessions', { method: 'OPTIONS', headers: { Origin: origin, 'Access-Control-Request-Method': 'POST', 'Access-Control-Request-Headers': 'authorization' } }, '');
+      net.request(
+        0,
+        '/v1/sessions',
+        {
+          method: 'OPTIONS',
+          headers: { Origin: origin, 'Access-Control-Request-Method': 'POST', 'Access-Control-Request-Headers': 'authorization' },
+        },
+        '',
+      );
     const good = await preflight('https://page.test');
     expect([good.status, good.headers.get('access-control-allow-origin')]).toEqual([204, 'https://page.test']);
     expect(good.headers.get('access-control-allow-headers')?.toLowerCase()).toContain('authorization');
@@ -101,7 +141,10 @@ describe('a session', () => {
     for (const [at, n] of [2, 8, 1].entries()) {
       const given = shares(n);
       const answers = await Promise.all(both((p) => step(p, id, given[p], { n, at })));
-      expect(answers.map((a) => [a.status, a.headers.get('content-type')])).toEqual([[200, 'application/octet-stream'], [200, 'application/octet-stream']]);
+      expect(answers.map((a) => [a.status, a.headers.get('content-type')])).toEqual([
+        [200, 'application/octet-stream'],
+        [200, 'application/octet-stream'],
+      ]);
       const [a, b] = await Promise.all(answers.map(async (r) => new Uint32Array(await r.arrayBuffer())));
       const { y } = reconstruct(manifest, { n }, [[a, b]]);
       expect(y.shape).toEqual([n, 4]);
@@ -140,7 +183,10 @@ describe('a session', () => {
   test('needs a number that is free: the first four bytes of its id', async () => {
     const id = await open();
     expect(await errorOf(net.request(0, '/v1/sessions', json({ id, hash })))).toEqual([429, 'busy']);
-    expect(await errorOf(net.request(0, '/v1/sessions', json({ id: id.slice(0, 8) + newId().slice(8), hash }), 'token-b'))).toEqual([429, 'busy']);
+    expect(await errorOf(net.request(0, '/v1/sessions', json({ id: id.slice(0, 8) + newId().slice(8), hash }), 'token-b'))).toEqual([
+      429,
+      'busy',
+    ]);
     expect(net.sessions).toEqual([1, 1]);
   });
   test('is not opened while the party says why not; one that is open goes on', async () => {
@@ -283,7 +329,9 @@ describe('a stream', () => {
     const given = shares(2);
     const answers = await Promise.all(both((p) => step(p, id, given[p], { headers: { Accept: streamType } })));
     const [a, b] = await Promise.all(answers.map((r) => read(r, 32)));
-    const { y } = reconstruct(manifest, { n: 2 }, [[new Uint32Array(a.words.buffer), new Uint32Array(b.words.buffer)] as [Uint32Array, Uint32Array]]);
+    const { y } = reconstruct(manifest, { n: 2 }, [
+      [new Uint32Array(a.words.buffer), new Uint32Array(b.words.buffer)] as [Uint32Array, Uint32Array],
+    ]);
     for (const v of y.data) expect(Math.abs(v - 3.75)).toBeLessThan(2 ** -9);
     expect(a.texts.length).toBeGreaterThan(0);
     for (const [type, value] of a.texts as [number, object][]) {
@@ -298,7 +346,9 @@ describe('a stream', () => {
     const [a] = await Promise.all(both((p) => step(p, id, given[p], { headers: { Accept: streamType } })));
     net.between[1].close();
     const texts: [number, unknown][] = [];
-    await expect(readRecords(a.body as ReadableStream<Uint8Array>, 32, (type, value) => texts.push([type, value]))).rejects.toThrow('ended without a result');
+    await expect(readRecords(a.body as ReadableStream<Uint8Array>, 32, (type, value) => texts.push([type, value]))).rejects.toThrow(
+      'ended without a result',
+    );
     expect(texts.at(-1)).toEqual([3, { error: { code: 'peer-failed', message: expect.any(String) } }]);
   });
   test('nobody reads on ends its session', async () => {
@@ -317,7 +367,8 @@ describe('a quota', () => {
     const given = shares(1);
     for (let i = 0; i < 2; i++) {
       const id = await open(newId(), 'token-q');
-      for (const answer of await Promise.all(both((p) => step(p, id, given[p], { n: 1, token: 'token-q' })))) expect(answer.status).toBe(200);
+      for (const answer of await Promise.all(both((p) => step(p, id, given[p], { n: 1, token: 'token-q' }))))
+        expect(answer.status).toBe(200);
     }
     const refused = await step(0, await open(newId(), 'token-q'), given[0], { n: 1, token: 'token-q' });
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(20);
@@ -361,4 +412,6 @@ test('what went wrong inside is heard inside, and not told', async () => {
   expect(net.errors).toHaveLength(1);
 });
 
-test.each(['/', '/v1', '/v1/nothing', '/v1/sessions/x/y'])('no such route: %s', async (path) => expect(await errorOf(net.request(0, path))).toEqual([400, 'bad-message']));
+test.each(['/', '/v1', '/v1/nothing', '/v1/sessions/x/y'])('no such route: %s', async (path) =>
+  expect(await errorOf(net.request(0, path))).toEqual([400, 'bad-message']),
+);

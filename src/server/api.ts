@@ -43,7 +43,6 @@ export interface ClientApi {
 }
 
 interface Session {
-  readonly id: string;
   readonly caller: string;
   readonly manifest: Manifest;
   readonly hosted: HostedSession;
@@ -60,6 +59,8 @@ const Step = z
   .transform(Number)
   .refine((step) => step <= 2 ** 32 - 2);
 const longestOpen = 1024;
+/** Reports of progress that wait for a slow reader. */
+const mostReports = 16;
 /** Seconds a caller is asked to wait where the error does not say. */
 const waits: Partial<Record<keyof typeof codes, number>> = { busy: 1, 'not-ready': 2, draining: 10, 'out-of-memory': 5 };
 
@@ -97,7 +98,9 @@ export function clientApi(options: ClientApi): Hono<Env> {
     await next();
   });
 
-  app.get('/v1/models', (c) => c.json({ party: index, models: catalogue.list().map(({ name, hash, weights, task }) => ({ name, hash, weights, task })) }));
+  app.get('/v1/models', (c) =>
+    c.json({ party: index, models: catalogue.list().map(({ name, hash, weights, task }) => ({ name, hash, weights, task })) }),
+  );
 
   const known = (hash: string): NonNullable<ReturnType<Catalogue['manifest']>> => {
     const found = catalogue.manifest(hash);
@@ -133,7 +136,7 @@ export function clientApi(options: ClientApi): Hono<Env> {
       numbers.delete(number);
       sessions.delete(id);
     });
-    sessions.set(id, { id, caller, manifest, hosted, running: false });
+    sessions.set(id, { caller, manifest, hosted, running: false });
     await hosted.open(id, hash, limits.openSeconds, c.req.raw.signal);
     return c.json({ id, hash }, 201);
   });
@@ -157,23 +160,33 @@ export function clientApi(options: ClientApi): Hono<Env> {
   });
 
   const step = async (c: Context<Env>, session: Session): Promise<Response> => {
-    const { manifest, hosted, id } = session;
+    const { manifest, hosted } = session;
     const { success, data: number } = Step.safeParse(c.req.param('step'));
     if (!success) throw new SubrosaError('bad-message', 'steps are whole numbers from 0');
     const params = paramsOf(manifest, new URL(c.req.url).searchParams);
-    const words = inputWords(manifest, params);
-    const bytes = index === 0 ? 32 : 4 * words;
+    const size = inputWords(manifest, params);
+    const bytes = index === 0 ? 32 : 4 * size;
     if (session.running) throw new SubrosaError('step-order', 'a session runs one input at a time');
     quota.take(c.get('caller'));
     session.running = true;
-    const share = await bodies.exactly(c.req.raw, bytes);
-    const run = (report: (progress: Progress) => void): Promise<Uint8Array<ArrayBuffer>> =>
-      hosted.run(number, params, share, outputsAt(manifest, params).sizes, c.req.raw.signal, report).finally(() => {
+    const { sizes } = outputsAt(manifest, params);
+    const { signal } = c.req.raw;
+    let listener = (_: Progress): void => {};
+    const words = hosted
+      .run(number, params, await bodies.exactly(c.req.raw, bytes), sizes, signal, (progress) => listener(progress))
+      .finally(() => {
         session.running = false;
-        share.fill(0);
       });
-    if (c.req.header('Accept') !== streamType) return c.body(await run(() => {}), 200, { 'Content-Type': 'application/octet-stream' });
-    return c.body(recordStream(run, hosted, options.onError), 200, { 'Content-Type': streamType });
+    if (c.req.header('Accept') !== streamType) return c.body(await words, 200, { 'Content-Type': 'application/octet-stream' });
+    const stream = recordStream(
+      words,
+      (report) => {
+        listener = report;
+      },
+      () => hosted.end(new SubrosaError('aborted', 'the caller went away')),
+      options.onError,
+    );
+    return c.body(stream, 200, { 'Content-Type': streamType });
   };
 
   app.delete('/v1/sessions/:id', (c) => {
@@ -187,7 +200,8 @@ export function clientApi(options: ClientApi): Hono<Env> {
 /** Parameters as the query says them: those of the program, once each, and no other. */
 function paramsOf(manifest: Manifest, query: URLSearchParams): Params {
   const names = Object.keys(manifest.params);
-  if ([...query.keys()].sort().join() !== [...names].sort().join()) throw new SubrosaError('bad-message', `the query says the program's parameters: ${names.join(', ') || 'it has none'}`);
+  if ([...query.keys()].sort().join() !== [...names].sort().join())
+    throw new SubrosaError('bad-message', `the query says the program's parameters: ${names.join(', ') || 'it has none'}`);
   return Object.fromEntries(
     names.map((name) => {
       const text = query.get(name) as string;
@@ -197,26 +211,33 @@ function paramsOf(manifest: Manifest, query: URLSearchParams): Params {
   );
 }
 
-/** Progress as the host reports it, then the words, or why there are none. */
-function recordStream(run: (report: (progress: Progress) => void) => Promise<Uint8Array>, hosted: HostedSession, onError: ClientApi['onError']): ReadableStream<Uint8Array> {
-  const gone = new SubrosaError('aborted', 'the caller went away');
-  return new ReadableStream<Uint8Array>({
-    start(controller) {
-      // A caller that does not read is not told more and more.
-      const report = (progress: Progress): void => {
-        if ((controller.desiredSize ?? 0) > 0) controller.enqueue(records.progress(JSON.stringify(progress)));
-      };
-      run(report)
-        .then(records.output, (e) => records.error(JSON.stringify(errorBody(e, onError))))
-        .then((last) => {
-          controller.enqueue(last);
-          controller.close();
-        })
-        // Cancelled: nobody reads on.
-        .catch(() => {});
+/** Progress as the host reports it, then the words, or why there are none. `gone`: nobody reads on. */
+function recordStream(
+  words: Promise<Uint8Array>,
+  listen: (report: (progress: Progress) => void) => void,
+  gone: () => void,
+  onError: ClientApi['onError'],
+): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        listen((progress) => {
+          // A caller that does not read is not told more and more.
+          if ((controller.desiredSize ?? 0) > 0) controller.enqueue(records.progress(JSON.stringify(progress)));
+        });
+        words
+          .then(records.output, (e) => records.error(JSON.stringify(errorBody(e, onError))))
+          .then((last) => {
+            controller.enqueue(last);
+            controller.close();
+          })
+          // Cancelled.
+          .catch(() => {});
+      },
+      cancel: gone,
     },
-    cancel: () => hosted.end(gone),
-  }, { highWaterMark: 16 });
+    { highWaterMark: mostReports },
+  );
 }
 
 function sayable(e: unknown, onError?: (e: unknown) => void): SubrosaError {

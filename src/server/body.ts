@@ -23,7 +23,8 @@ export class Bodies {
   async atMost(request: Request, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
     const said = request.headers.get('content-length');
     if (said !== null && !(Number(said) <= bytes)) throw tooLarge(bytes);
-    if (this.reading + bytes > this.limits.uploadBytes) throw new SubrosaError('busy', 'too many uploads at once: try again', { retryAfter: 1 });
+    if (this.reading + bytes > this.limits.uploadBytes)
+      throw new SubrosaError('busy', 'too many uploads at once: try again', { retryAfter: 1 });
     this.reading += bytes;
     try {
       return await read(request, bytes, this.limits.stallSeconds);

@@ -28,7 +28,14 @@ export const squares: Program = {
   weights: 'public',
   weightsHash: '0'.repeat(64),
   params: { n: { min: 1, max: 8 } },
-  tensors: [share({}), share({ kind: 'wire' }), share({ scale: 2 ** 20, bound: 64 }), share({ bound: 64 }), share({ bound: 72 }), share({ bound: 72, bits: 20 })],
+  tensors: [
+    share({}),
+    share({ kind: 'wire' }),
+    share({ scale: 2 ** 20, bound: 64 }),
+    share({ bound: 64 }),
+    share({ bound: 72 }),
+    share({ bound: 72, bits: 20 }),
+  ],
   inputs: [{ name: 'x', tensor: 0, shape: ['n', 4], scale: 2 ** 10, bound: 8 }],
   outputs: [{ name: 'y', tensor: 5 }],
   gates: [
@@ -58,16 +65,31 @@ export interface Served {
 }
 
 const text = (s: string): Uint8Array => new TextEncoder().encode(s);
-export const plainSquares: Served = { program: squares, weights: none, hash: 'ab'.repeat(32), task: 'tensors', files: { 'client.json': text('{"a":1}'), 'sub/words.bin': Uint8Array.of(1, 2, 3) } };
+export const plainSquares: Served = {
+  program: squares,
+  weights: none,
+  hash: 'ab'.repeat(32),
+  task: 'tensors',
+  files: { 'client.json': text('{"a":1}'), 'sub/words.bin': Uint8Array.of(1, 2, 3) },
+};
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 export function manifestFor(s: Served): Manifest {
-  return manifestOf(s.program, s.hash, s.task, Object.fromEntries(Object.entries(s.files).map(([name, bytes]) => [name, { bytes: bytes.length, sha256: sha256(bytes) }])));
+  return manifestOf(
+    s.program,
+    s.hash,
+    s.task,
+    Object.fromEntries(Object.entries(s.files).map(([name, bytes]) => [name, { bytes: bytes.length, sha256: sha256(bytes) }])),
+  );
 }
 
 /** Tokens of the callers these tests have, and what they may. */
-export const callers: Record<string, Caller> = { 'token-a': { name: 'ann' }, 'token-b': { name: 'bob' }, 'token-q': { name: 'quentin', stepsPerMinute: 2 } };
+export const callers: Record<string, Caller> = {
+  'token-a': { name: 'ann' },
+  'token-b': { name: 'bob' },
+  'token-q': { name: 'quentin', stepsPerMinute: 2 },
+};
 
 export class Net {
   readonly dealer: DealerHost;
@@ -78,7 +100,13 @@ export class Net {
   readonly apps: readonly Hono[];
   readonly catalogue: Catalogue;
   /** Requests as they came, in order, bodies copied. */
-  readonly asked: { readonly party: number; readonly method: string; readonly path: string; readonly body?: Uint8Array; readonly signal?: AbortSignal | null }[] = [];
+  readonly asked: {
+    readonly party: number;
+    readonly method: string;
+    readonly path: string;
+    readonly body?: Uint8Array;
+    readonly signal?: AbortSignal | null;
+  }[] = [];
   /** Frames between the parties that do not arrive. */
   lost: (type: number, to: string) => boolean = () => false;
   /** Answers instead of a party, where it returns something. */
@@ -88,7 +116,9 @@ export class Net {
 
   constructor({ served = plainSquares, limits, api = {} }: { served?: Served; limits?: Partial<Limits>; api?: Partial<ClientApi> } = {}) {
     const { hash } = served;
-    const models = (['p0', 'p1', 'dealer'] as const).map((role, i) => oneModel(hash, loadModel(served.program, role, threeKernels()[i], served.weights)));
+    const models = (['p0', 'p1', 'dealer'] as const).map((role, i) =>
+      oneModel(hash, loadModel(served.program, role, threeKernels()[i], served.weights)),
+    );
     const spki = ['s0', 's1'] as const;
     this.dealer = new DealerHost({ models: models[2], spki });
     this.parties = ([0, 1] as const).map((index) => new PartyHost({ index, models: models[index], spki, limits }));
@@ -139,7 +169,12 @@ export class Net {
 
   /** A request to one party, by ann unless said. */
   request(party: 0 | 1, path: string, init: RequestInit = {}, token = 'token-a'): Promise<Response> {
-    return Promise.resolve(this.apps[party].request(`https://p${party}.test${path}`, { ...init, headers: { Authorization: `Bearer ${token}`, ...init.headers } }));
+    return Promise.resolve(
+      this.apps[party].request(`https://p${party}.test${path}`, {
+        ...init,
+        headers: { Authorization: `Bearer ${token}`, ...init.headers },
+      }),
+    );
   }
 
   /** https://p0.test and https://p1.test, as the platform's fetch would: an abort ends the wait, and what the request reads. */

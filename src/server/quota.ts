@@ -17,7 +17,8 @@ export class Quota {
     // Callers may come by certificate or address, without end: a full bucket need not be remembered.
     if (this.buckets.size >= mostBuckets) for (const [other, b] of this.buckets) if (at - b.at >= 60) this.buckets.delete(other);
     this.buckets.set(name, { steps: steps >= 1 ? steps - 1 : steps, at });
-    if (steps < 1) throw new SubrosaError('quota', `${most} steps a minute are allowed: wait`, { retryAfter: Math.ceil(((1 - steps) * 60) / most) });
+    if (steps < 1)
+      throw new SubrosaError('quota', `${most} steps a minute are allowed: wait`, { retryAfter: Math.ceil(((1 - steps) * 60) / most) });
   }
 }
 

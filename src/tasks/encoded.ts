@@ -27,8 +27,10 @@ export const pick = (given: Record<string, Tensor>, graph: Graph): Record<string
   Object.fromEntries(graph.inputs.flatMap((i) => (given[i.name] ? [[i.name, given[i.name]]] : [])));
 
 /** The program's inputs for an encoded text. */
-export const programInputs = (client: { readonly before: Graph; readonly firstPosition: number }, encoded: Encoded): Record<string, Tensor> =>
-  interpret(client.before, pick(textInputs(encoded, client.firstPosition), client.before));
+export const programInputs = (
+  client: { readonly before: Graph; readonly firstPosition: number },
+  encoded: Encoded,
+): Record<string, Tensor> => interpret(client.before, pick(textInputs(encoded, client.firstPosition), client.before));
 
 /** Of two vectors of length 1 as of any others. */
 export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {

@@ -18,7 +18,10 @@ function picture(width: number, height: number): Uint8Array {
     }
   return data;
 }
-const spec = (change: Partial<ImageSpec>, channels: 1 | 3 = 3, size = 24): ImageSpec => ({ ...plainSpec([channels, size, size]), ...change });
+const spec = (change: Partial<ImageSpec>, channels: 1 | 3 = 3, size = 24): ImageSpec => ({
+  ...plainSpec([channels, size, size]),
+  ...change,
+});
 
 const cases: [string, [number, number], ImageSpec][] = [
   ['filled', [90, 60], spec({ fit: 'fill' })],
@@ -35,9 +38,16 @@ const cases: [string, [number, number], ImageSpec][] = [
 describe.each(cases)('%s', (_, [width, height], wanted) => {
   test('as sharp does it', async () => {
     const data = picture(width, height);
-    const png = await sharp(data, { raw: { width, height, channels: 3 } }).png().toBuffer();
+    const png = await sharp(data, { raw: { width, height, channels: 3 } })
+      .png()
+      .toBuffer();
     const [ours, theirs] = [fitPixels({ width, height, data }, wanted), await decodeImage(png, wanted)];
-    expect([ours.width, ours.height, ours.channels, ours.data.length]).toEqual([theirs.width, theirs.height, theirs.channels, theirs.data.length]);
+    expect([ours.width, ours.height, ours.channels, ours.data.length]).toEqual([
+      theirs.width,
+      theirs.height,
+      theirs.channels,
+      theirs.data.length,
+    ]);
     const off = Array.from(ours.data, (v, i) => Math.abs(v - theirs.data[i]));
     expect(off.reduce((a, b) => a + b, 0) / off.length).toBeLessThan(1.5);
     expect(Math.max(...off)).toBeLessThan(16);
@@ -57,7 +67,10 @@ test('an enlarged picture keeps its centres', () => {
 });
 
 test('nearest takes pixels as they are', () => {
-  const out = fitPixels({ width: 4, height: 1, data: [1, 2, 3, 4] }, { ...spec({ fit: 'fill', kernel: 'nearest' }, 1), width: 2, height: 1 });
+  const out = fitPixels(
+    { width: 4, height: 1, data: [1, 2, 3, 4] },
+    { ...spec({ fit: 'fill', kernel: 'nearest' }, 1), width: 2, height: 1 },
+  );
   expect([...out.data]).toEqual([2, 4]);
 });
 

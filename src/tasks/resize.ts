@@ -45,7 +45,10 @@ export function fitPixels(raw: RawPixels, spec: ImageSpec): Pixels {
   const { resize: to = 0 } = spec;
   const edge = Math.max(typeof to === 'number' ? to : 0, width, height);
   const scale = Math.max(edge / whole.width, edge / whole.height);
-  const [w, h] = typeof to === 'number' ? [atLeast1(whole.width * scale), atLeast1(whole.height * scale)] : [Math.max(to[1], width), Math.max(to[0], height)];
+  const [w, h] =
+    typeof to === 'number'
+      ? [atLeast1(whole.width * scale), atLeast1(whole.height * scale)]
+      : [Math.max(to[1], width), Math.max(to[0], height)];
   return clamped(cut(resize(whole, w, h, spec.kernel), width, height));
 }
 
@@ -54,7 +57,8 @@ const atLeast1 = (x: number): number => Math.max(1, Math.round(x));
 function opaque({ width, height, data }: RawPixels): Image {
   const area = width * height;
   const given = data.length / area;
-  if (!(area > 0) || (given !== 1 && given !== 3 && given !== 4)) throw new RangeError(`${width}x${height} pixels have 1, 3 or 4 values each, got ${data.length} in all`);
+  if (!(area > 0) || (given !== 1 && given !== 3 && given !== 4))
+    throw new RangeError(`${width}x${height} pixels have 1, 3 or 4 values each, got ${data.length} in all`);
   const out = new Float32Array(3 * area);
   for (let i = 0; i < area; i++)
     for (let c = 0; c < 3; c++) {
@@ -91,7 +95,8 @@ interface Taps {
 /** Which of `size` places make each of `to`, and how much of each. */
 function taps(size: number, to: number, kernel: ImageSpec['kernel']): Taps[] {
   const scale = size / to;
-  if (kernel === 'nearest') return Array.from({ length: to }, (_, i) => ({ from: Math.min(size - 1, Math.floor((i + 0.5) * scale)), weights: Float64Array.of(1) }));
+  if (kernel === 'nearest')
+    return Array.from({ length: to }, (_, i) => ({ from: Math.min(size - 1, Math.floor((i + 0.5) * scale)), weights: Float64Array.of(1) }));
   const [weight, support] = kernels[kernel];
   const stretch = Math.max(1, scale);
   return Array.from({ length: to }, (_, i) => {
@@ -104,7 +109,14 @@ function taps(size: number, to: number, kernel: ImageSpec['kernel']): Taps[] {
   });
 }
 
-function resample(data: Float32Array, height: number, width: number, channels: number, to: number, kernel: ImageSpec['kernel']): Float32Array {
+function resample(
+  data: Float32Array,
+  height: number,
+  width: number,
+  channels: number,
+  to: number,
+  kernel: ImageSpec['kernel'],
+): Float32Array {
   if (to === width) return data;
   const out = new Float32Array(height * to * channels);
   taps(width, to, kernel).forEach(({ from, weights }, x) => {

@@ -24,7 +24,10 @@ export interface Up {
 
 /** Starts it with `--json` and waits for its line. Throws what it says when it ends before. */
 export async function up(args: readonly string[]): Promise<Up> {
-  const child = spawn(process.execPath, [bin, 'up', '--json', ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+  const child = spawn(process.execPath, [bin, 'up', '--json', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NO_COLOR: '1' },
+  });
   let [stdout, stderr] = ['', ''];
   child.stderr.on('data', (d) => {
     stderr += d;
@@ -39,7 +42,11 @@ export async function up(args: readonly string[]): Promise<Up> {
   });
   const { web, parties, models } = JSON.parse(stdout) as Pick<Up, 'web' | 'parties' | 'models'>;
   // In the order in which they were started.
-  const [dealer, p0, p1] = execFileSync('ps', ['-o', 'pid=', '--ppid', `${child.pid}`], { encoding: 'utf8' }).trim().split(/\s+/).map(Number).sort((a, b) => a - b);
+  const [dealer, p0, p1] = execFileSync('ps', ['-o', 'pid=', '--ppid', `${child.pid}`], { encoding: 'utf8' })
+    .trim()
+    .split(/\s+/)
+    .map(Number)
+    .sort((a, b) => a - b);
   return {
     pid: child.pid as number,
     web,
@@ -69,7 +76,9 @@ export const folders = (): string[] => readdirSync(tmpdir()).filter((f) => f.sta
 
 /** Quiet and offline: it asks nobody for anything but what a test has it load. */
 const flags =
-  '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split(' ');
+  '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split(
+    ' ',
+  );
 
 export function browser(): Promise<Browser> {
   const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((p) => existsSync(p));

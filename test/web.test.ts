@@ -3,6 +3,8 @@ import axe from 'axe-core';
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { keystream } from '../src/client/chacha20.ts';
+import { readCompiled } from '../src/folder/index.ts';
 import type { Seen } from '../src/server/demo.ts';
 import { decodeImage } from '../src/tasks/image.ts';
 import { type ImageSpec, type Pixels, toTensor } from '../src/tasks/pixels.ts';
@@ -54,7 +56,7 @@ const classOf = (pixels: Pixels, invert: boolean): string =>
 /** The grey values of the picture as the page shows it. */
 const shown = async (page: Page): Promise<Pixels> => {
   const data = await page.locator('.drawing canvas').evaluate((c) => {
-    const { data } = (c as HTMLCanvasElement).getContext('2d')?.getImageData(0, 0, 28, 28) as ImageData;
+    const { data } = ((c as HTMLCanvasElement).getContext('2d') as CanvasRenderingContext2D).getImageData(0, 0, 28, 28);
     return Array.from({ length: 784 }, (_, i) => data[4 * i]);
   });
   return { width: 28, height: 28, channels: 1, data: Uint8Array.from(data) };
@@ -80,7 +82,8 @@ describe('a sample picture, by keyboard alone', () => {
   const trouser = images.find((i) => labels[i.label] === 'Trouser') as (typeof images)[number];
   test('gets the plaintext model’s class, and no server saw anything of it', async () => {
     const { page, wrong, spokenTo } = await visit();
-    const focus = (): Promise<string> => page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.textContent ?? '');
+    const focus = (): Promise<string> =>
+      page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.textContent ?? '');
     const tabTo = async (name: RegExp): Promise<void> => {
       for (let i = 0; i < 12 && !name.test(await focus()); i++) await page.keyboard.press('Tab');
       expect(await focus()).toMatch(name);
@@ -106,12 +109,23 @@ describe('a sample picture, by keyboard alone', () => {
       expect(s.rounds.length).toBeGreaterThan(50);
     }
     expect(bits(bytesOf(p1, 'dealer'))).toBeGreaterThan(7.9);
+    // It takes both: together they are this very picture.
+    const words = new Uint32Array(784);
+    keystream(bytesOf(p0, 'client'), words);
+    const rest = new Uint32Array(Uint8Array.from(bytesOf(p1, 'client')).buffer);
+    const { scale } = readCompiled(model.dir).program.inputs[0];
+    expect(words.map((w, i) => w + rest[i])).toEqual(Uint32Array.from(trouser.pixels, (v) => Math.round(Math.fround(v / 255) * scale)));
     // Eight pixels in a row, wherever they are not all one colour, as bytes or as words: nowhere in what any server received.
     const rows = Array.from({ length: 98 }, (_, i) => trouser.pixels.subarray(8 * i, 8 * i + 8)).filter((r) => new Set(r).size > 4);
     expect(rows.length).toBeGreaterThan(20);
     for (const row of rows)
-      for (const plain of [Buffer.from(row), Buffer.from(Int32Array.from(row).buffer), Buffer.from(Float32Array.from(row, (v) => v / 255).buffer)])
-        for (const s of [p0, p1]) for (const from of ['client', 'peer', 'dealer'] as const) expect(Buffer.from(bytesOf(s, from)).includes(plain)).toBe(false);
+      for (const plain of [
+        Buffer.from(row),
+        Buffer.from(Int32Array.from(row).buffer),
+        Buffer.from(Float32Array.from(row, (v) => v / 255).buffer),
+      ])
+        for (const s of [p0, p1])
+          for (const from of ['client', 'peer', 'dealer'] as const) expect(Buffer.from(bytesOf(s, from)).includes(plain)).toBe(false);
 
     // What the page says of it is what they say.
     await expect.poll(() => page.getByRole('article', { name: 'P1' }).innerText()).toContain('3.14 kB came');
@@ -122,7 +136,8 @@ describe('a sample picture, by keyboard alone', () => {
     const drawn = await page.locator('.server canvas').evaluateAll((all) =>
       all.map((c) => {
         const { width, height } = c as HTMLCanvasElement;
-        return [...((c as HTMLCanvasElement).getContext('2d')?.getImageData(0, 0, width, height) as ImageData).data].filter((_, i) => i % 4 === 0);
+        const context = (c as HTMLCanvasElement).getContext('2d') as CanvasRenderingContext2D;
+        return [...context.getImageData(0, 0, width, height).data].filter((_, i) => i % 4 === 0);
       }),
     );
     expect(drawn).toHaveLength(4);
@@ -139,7 +154,17 @@ test('another origin, inline code and other pages around it are forbidden', asyn
   const { page } = await visit();
   // Its own server included: the picture could not leave by mistake.
   for (const url of [cluster.web, 'http://127.0.0.1:9/', 'https://example.org/'])
-    expect(await page.evaluate((u) => fetch(u).then(() => 'reached', (e) => (e as Error).message), url), url).toBe('Failed to fetch');
+    expect(
+      await page.evaluate(
+        (u) =>
+          fetch(u).then(
+            () => 'reached',
+            (e) => (e as Error).message,
+          ),
+        url,
+      ),
+      url,
+    ).toBe('Failed to fetch');
   const ran = await page.evaluate(() => {
     const script = document.createElement('script');
     script.textContent = 'window.ran = true';
@@ -184,7 +209,11 @@ test('it can be drawn upon with keys', async () => {
 test('a file is brought to the model’s size, dark on light turned round', async () => {
   const { page, wrong } = await visit();
   const boot = images.find((i) => labels[i.label] === 'Ankle boot') as (typeof images)[number];
-  const png = await sharp(Buffer.from(boot.pixels), { raw: { width: 28, height: 28, channels: 1 } }).negate().resize(280, 280, { kernel: 'nearest' }).png().toBuffer();
+  const png = await sharp(Buffer.from(boot.pixels), { raw: { width: 28, height: 28, channels: 1 } })
+    .negate()
+    .resize(280, 280, { kernel: 'nearest' })
+    .png()
+    .toBuffer();
   await page.locator('input[type=file]').setInputFiles({ name: 'boot.png', mimeType: 'image/png', buffer: png });
   const picture = async (): Promise<Uint8Array> => (await shown(page)).data as Uint8Array;
   await expect.poll(async () => Buffer.compare(await picture(), boot.pixels)).not.toBe(0);
@@ -197,6 +226,18 @@ test('a file is brought to the model’s size, dark on light turned round', asyn
   expect(wrong).toEqual([]);
   await page.locator('input[type=file]').setInputFiles({ name: 'no.png', mimeType: 'image/png', buffer: Buffer.from('no picture') });
   expect(await page.getByRole('alert').innerText()).toMatch(/cannot be read/);
+});
+
+test('a party that is gone is named, and the next try works', async () => {
+  const { page } = await visit();
+  const gone = `${cluster.parties[1]}/**`;
+  await page.route(gone, (route) => route.abort());
+  await page.getByRole('button', { name: 'Classify privately' }).click();
+  expect(await page.getByRole('alert').innerText()).toMatch(/p1 .*cannot be reached.* unreachable Trying again may help/);
+  await page.unroute(gone);
+  await page.getByRole('button', { name: 'Classify privately' }).click();
+  expect(await verdict(page)).toBe('Ankle boot');
+  expect(await page.getByRole('alert').count()).toBe(0);
 });
 
 test('nothing is wider than a phone, and assistive technology finds nothing amiss, in either scheme', async () => {

@@ -2,13 +2,13 @@
 import { fileURLToPath } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { answerOf } from '../../src/cli/answer.ts';
 import { compiledOf } from '../../src/cli/compiled.ts';
 import { readInputs } from '../../src/cli/inputs.ts';
 import { fastProducts } from '../../src/graph/fast.ts';
 import { interpret } from '../../src/graph/interpret.ts';
 import { pull } from '../../src/import/pull/index.ts';
 import type { Seen } from '../../src/server/demo.ts';
+import { answerOf } from '../../src/tasks/answer.ts';
 import { cosine } from '../../src/tasks/text.ts';
 import { browser, type Up, up } from '../up.ts';
 
@@ -24,7 +24,12 @@ afterAll(async () => {
   await cluster?.end('SIGINT');
 });
 
-const sentences = ['The ferry was late again.', 'He paid the rent in cash.', 'The soup needs more salt.', 'Our landlord raised the price of the flat.'];
+const sentences = [
+  'The ferry was late again.',
+  'He paid the rent in cash.',
+  'The soup needs more salt.',
+  'Our landlord raised the price of the flat.',
+];
 const query = 'housing costs';
 
 test('sentences are ranked as the plaintext encoder ranks them, and no server received one', async () => {
@@ -47,8 +52,12 @@ test('sentences are ranked as the plaintext encoder ranks them, and no server re
   const plain = folder.plain();
   const given = await readInputs(folder.client, folder.program, [...sentences, query]);
   const vectors = given.map((g) => answerOf(folder.client, interpret(plain, g.inputs), g).outputs.sentence_embedding.data);
-  const expected = sentences.map((text, i) => ({ text, score: cosine(vectors[i], vectors[sentences.length]) })).sort((a, b) => b.score - a.score);
-  const rows = await page.locator('.ranking li').evaluateAll((all) => all.map((li) => [...li.querySelectorAll('span:first-child, .number')].map((e) => e.textContent)));
+  const expected = sentences
+    .map((text, i) => ({ text, score: cosine(vectors[i], vectors[sentences.length]) }))
+    .sort((a, b) => b.score - a.score);
+  const rows = await page
+    .locator('.ranking li')
+    .evaluateAll((all) => all.map((li) => [li.firstElementChild?.textContent, li.lastElementChild?.textContent]));
   expect(rows.map(([text]) => text)).toEqual(expected.map((e) => e.text));
   for (const [i, [, score]] of rows.entries()) expect(Number(score)).toBeCloseTo(expected[i].score, 2);
   expect(await page.getByRole('status').last().innerText()).toContain('5 private runs');
@@ -56,7 +65,8 @@ test('sentences are ranked as the plaintext encoder ranks them, and no server re
   const session = await page.locator('[data-session]').getAttribute('data-session');
   for (const party of cluster.parties) {
     const { received } = (await (await fetch(`${party}/v1/demo/sessions/${session}`)).json()) as Seen;
-    for (const { first } of Object.values(received)) for (const word of query.split(' ')) expect(Buffer.from(first, 'base64').includes(word)).toBe(false);
+    for (const { first } of Object.values(received))
+      for (const word of query.split(' ')) expect(Buffer.from(first, 'base64').includes(word)).toBe(false);
   }
 
   // A second query over the same sentences is one run.

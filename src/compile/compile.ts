@@ -10,7 +10,8 @@ import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
 import { lowerNode, unsupported } from './lower/index.ts';
 import { activationBits, Lowering, normedBits, room } from './lower/lowering.ts';
-import { precisions } from './precision.ts';
+import type { precisions } from './precision.ts';
+import { type Profile, profiled } from './profile.ts';
 
 export interface CompileOptions {
   readonly weights: 'public' | 'private';
@@ -18,6 +19,8 @@ export interface CompileOptions {
   readonly max?: Readonly<Record<string, number>>;
   /** Default: fine for images, usual for all else. */
   readonly precision?: keyof typeof precisions;
+  /** Default: lan. */
+  readonly profile?: Profile;
 }
 
 const usualFor = (graph: Graph): keyof typeof precisions => (graph.inputs.some((i) => i.shape.length === 4) ? 'fine' : 'usual');
@@ -38,7 +41,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
   const params = Object.fromEntries(parameters.map((p) => [p, { min: 1, max: options.max?.[p] ?? 128 }]));
   const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
   const b = new Builder(options.weights);
-  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest], precisions[options.precision ?? usualFor(graph)]);
+  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest], profiled(options.precision ?? usualFor(graph), options.profile));
   for (const input of graph.inputs) {
     const range = low.range(input.name);
     const bound = 2 * Math.max(range.max, 2 ** -6);

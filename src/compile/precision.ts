@@ -17,6 +17,10 @@ export interface Precision {
   /** (relative error, most harmonics), tried in order: the softmax's last 1/x, and 1/√x. */
   readonly reciprocal: Wishes;
   readonly rsqrt: Wishes;
+  /** See profile.ts. The first stage squares a while its sum is inverted, and multiplies once. */
+  readonly together?: boolean;
+  /** Row means of the exponential below which a head is cooled more than thrice; default: those below which it is at all. */
+  readonly faintestLate?: number;
 }
 
 export const precisions = {

@@ -44,7 +44,7 @@ export function attention(low: Lowering, node: GraphNode): void {
   if (q.shape.length > 3 || (q.shape.length === 3 && q.shape[0] !== 1))
     throw new ModelError(`${node.name}: a batch of sequences is not supported; queries are [${q.shape}]`);
   const d = lastDim(q) / heads;
-  const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range) }));
+  const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range, low.precision.faintestLate) }));
   // Heads of a group lie together: their weights are taken in this order, and the next layer's rows too.
   list.sort((a, b) => b.stages - a.stages || a.index - b.index);
   const order = list.flatMap((h) => Array.from({ length: d }, (_, c) => h.index * d + c));

@@ -30,11 +30,11 @@ export interface Head {
 }
 
 /** Coolings of a head: the fewest after which the calibrated row means of the exponential are not faint. */
-export function stagesOf(r: HeadRange): number {
+export function stagesOf(r: HeadRange, late = faintest): number {
   const c = r.hi + headroom;
   for (let j = fewestStages; j < mostStages; j++) {
     const squares = squareMeans([{ range: r, stages: j }]);
-    if (Math.exp(r.logMean[j] - c / 2 ** j) >= faintest && squares.hi / squares.lo <= widestSquares) return j;
+    if (Math.exp(r.logMean[j] - c / 2 ** j) >= (j > fewestStages + 1 ? late : faintest) && squares.hi / squares.lo <= widestSquares) return j;
   }
   return mostStages;
 }
@@ -123,11 +123,12 @@ export class Stages {
       },
       { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 },
     )[0];
-    return b.extend(y, { s: this.byLength((n) => t + u - firstBits(n, hi)), share: false, wire: true }).wire!;
+    return b.extend(y, { s: this.byLength((n) => t + u - this.firstBits(n, hi)), share: false, wire: true }).wire!;
   }
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
   first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>): { wire: T } {
+    if (this.low.precision.together) return { wire: this.together(a, { lo: lowest, hi }, rows, square, fine) };
     const { b } = this.low;
     const share = { kind: 'share' as const, bits: 32 };
     const fits = (n: number): RowGate =>
@@ -151,6 +152,34 @@ export class Stages {
       wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true })
         .wire!,
     };
+  }
+
+  /**
+   * `first` in one round less: a² is extended while its sum is inverted, and multiplied with g = n₂/Σa² once. g is at least 1/hi: its
+   * rounding, at most 2^−6 of it, is a row factor like the fit's own error, and the next stage takes it out. All other bits go to a²: in
+   * a row as flat as any they leave 2^−14 of b.
+   */
+  private together(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to: number): T {
+    const { b } = this.low;
+    const whole = Math.ceil(Math.log2(to));
+    const units = (n: number): number => 2 * this.firstBits(n, hi);
+    const fits = (n: number): RowGate =>
+      chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 2 ** units(n), maxK: 256 });
+    const [squared, q] = this.squares(a, rows, square);
+    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const gBits = Math.max(0, 6 + Math.ceil(Math.log2(hi)));
+    const bits = (n: number): number => Math.min(units(n), Math.floor(room - 0.2 - gBits - Math.log2(padded(n))));
+    const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - gBits), share: false, wire: true }).wire!;
+    const top = b.extend(squared, { s: this.byLength((n) => units(n) - bits(n)), share: false, wire: true }).wire!;
+    // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
+    const scale = this.byLength((n) => to * 2 ** (bits(n) + gBits - whole) * padded(n));
+    const z = b.gate('mul', [top, inverse], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
+    return b.extend(z, { s: this.byLength((n) => bits(n) + gBits + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+  }
+
+  /** Bits of a: its single squares are extended where its first stage goes together. */
+  private firstBits(n: number, hi: number): number {
+    return Math.min(this.low.precision.together ? 14 : 16, firstBits(n, hi));
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
@@ -216,7 +245,7 @@ export function softmax(low: Lowering, node: GraphNode): void {
     );
   const at = (f: (cool: number) => number): number[] => Array.from({ length: temperatures }, (_, j) => f(2 ** j));
   const range: HeadRange = { lo, hi, logMean: at((t) => lo / t), logMeanHi: at((t) => hi / t), squares: at(() => 0) };
-  const head: Head = { index: 0, range, stages: stagesOf(range) };
+  const head: Head = { index: 0, range, stages: stagesOf(range, low.precision.faintestLate) };
   const keys = x.shape.at(-1)!;
   const n = productOf(x.shape.slice(0, -1));
   const soft = new Stages(low, keys);

@@ -13,7 +13,7 @@ test('a transformer’s block for a WAN: fewer rounds, or fewer bytes too, and t
   const x = net.input(['n', 16]);
   const [q, k, v] = [1, 2, 3].map(() => net.linear(x, 16, 16));
   const context = net.op('Attention', [q, k, v], { heads: 2, scale: 1 / Math.sqrt(8) });
-  const graph = net.graph(net.op('Gelu', [net.linear(context, 16, 32)], { approximate: 'none' }));
+  const graph = net.graph(net.op('Gelu', [net.linear(context, 16, 256)], { approximate: 'none' }));
   const next = noise(11);
   const input = (n: number) => ({ x: tensor(Float32Array.from({ length: 16 * n }, () => 1.5 * next()), [n, 16]) });
   const calibration = calibrate(graph, Array.from({ length: 24 }, () => input(32)));

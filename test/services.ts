@@ -11,6 +11,8 @@ import type { Role } from '../src/runtime/model.ts';
 
 const bin = fileURLToPath(new URL('../bin/subrosa.js', import.meta.url));
 export const roles: readonly Role[] = ['p0', 'p1', 'dealer'];
+const listeners = ['links', 'api', 'metrics'] as const;
+type Listener = (typeof listeners)[number];
 const host = '127.0.0.1';
 
 /** Ports that were free a moment ago: they stay the same over restarts. */
@@ -56,11 +58,11 @@ export class RoleService {
     return this.stdout.split('\n').slice(0, -1).map((l) => JSON.parse(l) as LogLine);
   }
 
-  /** The first log line from `after` on for which `wanted` holds. Throws what the process said when it ends before, or takes 20 s. */
+  /** The first log line from `after` on for which `wanted` holds. Throws what the process said when it ends before, or takes a minute. */
   async line(wanted: string | ((l: LogLine) => boolean), after = 0): Promise<LogLine> {
     const test = typeof wanted === 'string' ? (l: LogLine): boolean => l.msg === wanted : wanted;
     const over = this.ended.then(() => true);
-    const until = Date.now() + 20_000;
+    const until = Date.now() + 60_000;
     for (;;) {
       const found = this.lines.slice(after).find(test);
       if (found) return found;
@@ -83,7 +85,7 @@ export interface ClusterFiles {
   /** Folders of models by role, made by the caller. */
   readonly models: Readonly<Record<Role, string>>;
   /** Added to each role's configuration. */
-  readonly more?: (role: Role) => Record<string, unknown>;
+  readonly more?: (role: Role, s: Services) => Record<string, unknown>;
 }
 
 /** Configuration, keys and processes of a cluster, in a folder of its own. */
@@ -91,15 +93,19 @@ export class Services {
   readonly dir = mkdtempSync(join(tmpdir(), 'subrosa-services-'));
   readonly identities = Object.fromEntries(roles.map((r) => [r, makeIdentity(r)])) as Record<Role, Identity>;
   readonly running = new Map<Role, RoleService>();
-  private ports: number[] = [];
+  /** Every process there was. */
+  readonly all: RoleService[] = [];
+  private ports: ReadonlyMap<string, number> = new Map();
 
   static async make(files: ClusterFiles): Promise<Services> {
     const s = new Services();
-    s.ports = await freePorts(8);
+    const names = listeners.flatMap((what) => roles.map((role) => `${what} ${role}`));
+    const ports = await freePorts(names.length);
+    s.ports = new Map(names.map((name, i) => [name, ports[i]]));
     for (const role of roles) {
       mkdirSync(join(s.dir, role));
       s.writeKey(role, s.identities[role]);
-      s.write(role, { ...s.base(role, files.models[role]), ...files.more?.(role) });
+      s.write(role, { ...s.base(role, files.models[role]), ...files.more?.(role, s) });
     }
     return s;
   }
@@ -114,9 +120,8 @@ export class Services {
   write(role: Role, config: Record<string, unknown>): void {
     writeFileSync(this.file(role), stringify(config));
   }
-  at(what: 'links' | 'api' | 'metrics', role: Role): string {
-    const i = roles.indexOf(role);
-    return `${host}:${this.ports[{ links: 0, api: 2, metrics: 5 }[what] + (what === 'links' && role === 'dealer' ? 1 : what === 'links' ? 0 : i)]}`;
+  at(what: Listener, role: Role): string {
+    return `${host}:${this.ports.get(`${what} ${role}`)}`;
   }
   get parties(): [string, string] {
     return [`http://${this.at('api', 'p0')}`, `http://${this.at('api', 'p1')}`];
@@ -146,6 +151,7 @@ export class Services {
     const child = spawn(process.execPath, [bin, command, '--config', this.file(role)], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
     const service = new RoleService(role, child);
     this.running.set(role, service);
+    this.all.push(service);
     return service;
   }
 
@@ -169,7 +175,7 @@ export class Services {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.running.values()].map((s) => (s.child.exitCode === null && s.child.signalCode === null ? s.kill('SIGKILL') : undefined)));
+    await Promise.all(this.all.map((s) => (s.child.exitCode === null && s.child.signalCode === null ? s.kill('SIGKILL') : undefined)));
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

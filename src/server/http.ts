@@ -91,8 +91,11 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
     close: (seconds) =>
       new Promise((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), 1000 * seconds);
+        // Those that are idle now, and those that will be when their answer is sent.
+        const idle = setInterval(() => server.closeIdleConnections(), 50);
         server.close(() => {
           clearTimeout(cut);
+          clearInterval(idle);
           resolve();
         });
         server.closeIdleConnections();

@@ -1,10 +1,11 @@
 /**
- * Noticing that files changed, by looking at them every other second: a rename over the old file, a link that now points elsewhere (how
+ * Noticing that files changed, by looking at them every second: a rename over the old file, a link that now points elsewhere (how
  * Kubernetes and ACME clients replace certificates), a file on a network's disk. `fs.watch` misses each of these on some system.
  */
 import { statSync } from 'node:fs';
 
-const period = 2000;
+/** Milliseconds. */
+const period = 1000;
 
 /** Calls `changed` once files have changed and then stayed as they are for one period: a certificate and its key are two files. Returns how to stop. */
 export function watchFiles(files: () => readonly (string | undefined)[], changed: () => void, every = period): () => void {

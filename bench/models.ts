@@ -46,16 +46,36 @@ async function measure(s: Subject, weights: 'public' | 'private'): Promise<objec
     const last = results.at(-1)!;
     const total = last.bytes.p0p1 + last.bytes.dealer + last.bytes.client;
     const row = {
-      model: s.name, weights, node: process.version, seconds: median(seconds), fastest: Math.min(...seconds), rounds: last.rounds, megabytes: total / 1e6,
-      cpu: last.cpu, plaintextSeconds: floatSeconds, ratio: median(seconds) / floatSeconds, rss: await cluster.peakRss(), bytes: last.bytes,
+      model: s.name,
+      weights,
+      node: process.version,
+      seconds: median(seconds),
+      fastest: Math.min(...seconds),
+      rounds: last.rounds,
+      megabytes: total / 1e6,
+      cpu: last.cpu,
+      plaintextSeconds: floatSeconds,
+      ratio: median(seconds) / floatSeconds,
+      rss: await cluster.peakRss(),
+      bytes: last.bytes,
     };
     if (!values.json) {
       const cpu = (['p0', 'p1', 'dealer'] as const).map((r) => median(results.map((x) => x.cpu[r])).toFixed(2)).join(' + ');
-      const rss = Object.values(row.rss).map((v) => `${Math.round(v / 2 ** 20)}`).join(', ');
+      const rss = Object.values(row.rss)
+        .map((v) => `${Math.round(v / 2 ** 20)}`)
+        .join(', ');
       console.log(
         `${s.name.padEnd(11)} ${weights.padEnd(8)} ${row.seconds.toFixed(3)} s (fastest ${row.fastest.toFixed(3)})  ${row.megabytes.toFixed(1).padStart(6)} MB  ${row.rounds} rounds  CPU ${cpu} s  plaintext ${floatSeconds.toFixed(3)} s (×${row.ratio.toFixed(1)})  ${rss} MiB`,
       );
-      if (last.profile) for (const [role, list] of Object.entries(last.profile)) console.log(`    ${role}: ${list.sort((a, b) => b[1] - a[1]).slice(0, 8).map(([k, v]) => `${k} ${(1000 * v).toFixed(0)} ms`).join(', ')}`);
+      if (last.profile)
+        for (const [role, list] of Object.entries(last.profile))
+          console.log(
+            `    ${role}: ${list
+              .sort((a, b) => b[1] - a[1])
+              .slice(0, 8)
+              .map(([k, v]) => `${k} ${(1000 * v).toFixed(0)} ms`)
+              .join(', ')}`,
+          );
     }
     return row;
   } finally {

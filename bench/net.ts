@@ -3,7 +3,7 @@
  * LAN, of a region, of a WAN. Needs root.
  *
  *   npm run bench:net -- [vit] [minilm-32] [minilm-128] [bert-128] [--network LAN] [--weights public|private] [--runs N]
- *                        [--profile default|wan] [--congestion cubic] [--tuned] [--json]
+ *                        [--compiled-for lan|wan] [--congestion cubic] [--tuned] [--json]
  *
  * Prints the median of N warm runs (default 3) from the client's shares to its answer, what `subrosa cost` estimates for it, bytes and
  * rounds as counted on the links, and the plaintext model's seconds. Every role computes on this machine's cores, and the estimate knows.
@@ -31,6 +31,7 @@ const { values, positionals } = parseArgs({
     congestion: { type: 'string' },
     tuned: { type: 'boolean' },
     json: { type: 'boolean' },
+    'compiled-for': { type: 'string', default: 'lan' },
     inside: { type: 'string' },
   },
 });
@@ -70,7 +71,14 @@ async function inside({ dir, tokens, runs, places }: Task): Promise<Measured> {
 }
 
 function measured(net: Namespaces, task: Task): Promise<Measured> {
-  const [command, ...args] = [...net.at('client'), process.execPath, ...process.execArgv, import.meta.filename, '--inside', JSON.stringify(task)];
+  const [command, ...args] = [
+    ...net.at('client'),
+    process.execPath,
+    ...process.execArgv,
+    import.meta.filename,
+    '--inside',
+    JSON.stringify(task),
+  ];
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.on('data', (d) => {
@@ -91,14 +99,24 @@ async function over(network: Network): Promise<void> {
     for (const s of subjects.filter((s) => (positionals.length === 0 ? ['vit', 'minilm-32', 'bert-128'] : positionals).includes(s.name))) {
       const weights = values.weights as 'public' | 'private';
       const places = Object.fromEntries(roles.map((r) => [r, { host: net.host(r), command: net.at(r) }]));
-      const dir = s.folder(weights);
+      const dir = s.folder(weights, values['compiled-for'] as 'lan' | 'wan');
       const { program } = readCompiled(dir);
       const bound = bind(program, Object.fromEntries(Object.keys(program.params).map((name) => [name, s.tokens])));
       const estimate = simulate(workOf(bound, machine, true), network);
       const { results, plaintext } = await measured(net, { dir, tokens: s.tokens, runs: Number(values.runs), places });
       const seconds = results.map((r) => r.seconds);
       const last = results.at(-1)!;
-      const row = { model: s.name, weights, network: network.name, seconds: median(seconds), estimate, all: seconds, rounds: last.rounds, bytes: last.bytes, plaintext };
+      const row = {
+        model: s.name,
+        weights,
+        network: network.name,
+        seconds: median(seconds),
+        estimate,
+        all: seconds,
+        rounds: last.rounds,
+        bytes: last.bytes,
+        plaintext,
+      };
       if (values.json) console.log(JSON.stringify(row));
       else
         console.log(
@@ -128,6 +146,9 @@ if (lacking) {
 }
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 const wanted = networks.filter((n) => !values.network || values.network.includes(n.name));
-if (!values.json) console.log(`Node ${process.version}, ${cpus().length} cores for all roles, delay by ${Namespaces.means}, ${values.congestion ?? execFileSync('sysctl', ['-n', 'net.ipv4.tcp_congestion_control'], { encoding: 'utf8' }).trim()}`);
+if (!values.json)
+  console.log(
+    `Node ${process.version}, ${cpus().length} cores for all roles, delay by ${Namespaces.means}, ${values.congestion ?? execFileSync('sysctl', ['-n', 'net.ipv4.tcp_congestion_control'], { encoding: 'utf8' }).trim()}`,
+  );
 const machine = measure();
 for (const n of wanted) await over(n);

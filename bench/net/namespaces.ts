@@ -14,7 +14,8 @@ import type { Network } from '../../src/cli/estimate.ts';
 const queue = 50;
 const subnet = '10.213.0';
 
-const run = (command: string, ...args: string[]): string => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (command: string, ...args: string[]): string =>
+  execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const works = (command: string, ...args: string[]): boolean => {
   try {
     run(command, ...args);
@@ -30,7 +31,8 @@ export function missing(): string | undefined {
   if (process.getuid?.() !== 0) return 'network namespaces need root: sudo npm run bench:net';
   if (!works('ip', '-V')) return 'ip is missing: install iproute2';
   if (!works('ip', 'netns')) return 'this kernel has no network namespaces';
-  if (!netem() && !works('cc', '--version')) return 'this kernel has no netem (tc), and there is no cc to compile bench/net/wire.c in its place';
+  if (!netem() && !works('cc', '--version'))
+    return 'this kernel has no netem (tc), and there is no cc to compile bench/net/wire.c in its place';
   return undefined;
 }
 
@@ -135,7 +137,9 @@ export class Namespaces {
     const wire = join(this.#folder, 'wire');
     run('cc', '-O2', '-o', wire, join(import.meta.dirname, 'wire.c'));
     const args = [bandwidth, rtt * 5e5, queue * 1000].map((v) => `${Math.round(v)}`);
-    const child = spawn(wire, [...args, ...this.#names.map((n) => `${this.#device(n)}=${this.host(n)}`)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(wire, [...args, ...this.#names.map((n) => `${this.#device(n)}=${this.host(n)}`)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.#wire = child;
     await new Promise<void>((resolve, reject) => {
       child.stdout.once('data', () => resolve());

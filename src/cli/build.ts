@@ -3,16 +3,21 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { dirname, join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import type { Calibration } from '../compile/calibrate.ts';
-import { compile } from '../compile/compile.ts';
+import { type Compiled, compile } from '../compile/compile.ts';
+import type { Profile } from '../compile/profile.ts';
 import { type CompiledFolder, type CompileRecord, readCompiled, writeCompiled } from '../folder/index.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { privateLookup, withRows } from '../import/families/one-hot.ts';
+import { bind } from '../program/bind.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
+import { simulate } from '../program/timing.ts';
 import type { BuildOptions } from './compiled.ts';
+import { networks, usualMachine, workOf } from './estimate.ts';
 import { compileKey, keyOf } from './key.ts';
 import { homeFolder, type Uncompiled } from './locate.ts';
 import { calibrateOnAllCores } from './parallel.ts';
+import { largest } from './params.ts';
 import { samplesFor } from './samples.ts';
 import { readSource, type Source } from './source.ts';
 import { progress, say, secondsText, UsageError } from './terminal.ts';
@@ -39,10 +44,13 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   lowering.update('fitting functions, lowering');
   const lookup = tableStaysPrivate(source, options) ? privateLookup(source.graph, source.before) : undefined;
   const { graph, before } = lookup ?? source;
-  const { program, weights } = compile(graph, lookup ? withRows(calibration, lookup.width) : calibration, {
-    weights: options.weights,
-    max: Object.fromEntries(parameters.map((p) => [p, maxTokens])),
-  });
+  const { program, weights } = compiledFor(options.network, (profile) =>
+    compile(graph, lookup ? withRows(calibration, lookup.width) : calibration, {
+      weights: options.weights,
+      max: Object.fromEntries(parameters.map((p) => [p, maxTokens])),
+      profile,
+    }),
+  );
   lowering.done();
   const record: CompileRecord = { key, tightest: tightest(program, calibration).slice(0, 20) };
   await undisturbed(() =>
@@ -63,6 +71,18 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const seconds = (performance.now() - start) / 1000;
   if (how.key !== undefined) say(`compiled in ${secondsText(seconds)}`);
   return { folder: readCompiled(dir), about: samples.about, seconds };
+}
+
+/** What narrower words must save of the time for what they cost in precision. */
+const worthwhile = 0.02;
+
+/** For a WAN: narrower words where the estimate for the longest input falls enough by them. The same on every machine. */
+export function compiledFor(network: 'lan' | 'wan' | undefined, make: (profile: Profile) => Compiled): Compiled {
+  if (network !== 'wan') return make('lan');
+  const line = networks.find((n) => n.name === 'WAN')!;
+  const seconds = ({ program }: Compiled): number => simulate(workOf(bind(program, largest(program)), usualMachine), line);
+  const [wan, narrow] = [make('wan'), make('narrow')];
+  return seconds(narrow) < (1 - worthwhile) * seconds(wan) ? narrow : wan;
 }
 
 /** With private weights the embedding table is looked up inside the run, unless clients may hold it. */

@@ -19,7 +19,7 @@ interface Options extends BuildOptions {
 export async function compileCommand(model: string, options: Options): Promise<void> {
   const at = locate(model);
   if (at.kind === 'compiled') throw new UsageError(`${at.dir} is compiled already`, `subrosa run ${model} INPUT`);
-  const dir = options.output ?? compiledFolder(`${at.name}-${options.weights}`);
+  const dir = options.output ?? compiledFolder(`${at.name}-${options.weights}${options.network === 'wan' ? '-wan' : ''}`);
   if (existsSync(dir)) {
     const ours = isCompiled(dir);
     if (ours && !options.force && options.output !== undefined)

@@ -9,6 +9,8 @@ export interface BuildOptions {
   readonly maxTokens?: number;
   readonly clientEmbedding?: boolean;
   readonly calibrate?: readonly string[];
+  /** Default: lan. */
+  readonly network?: 'lan' | 'wan';
 }
 
 /** The compiled folder that MODEL names; compiled into the cache first when it has to be. */

@@ -102,9 +102,13 @@ function show(folder: CompiledFolder, params: Params, total: ProgramCost, machin
   print(`  client  ${bytesText(total.bytes.client)} to and from both parties`);
   print(`  dealer  ${countText(total.dealerMacs)} multiply-adds`);
   if (tight) print(`  tightest bound  ${percent(tight.used)} of the ring, ${tight.tensor}`);
-  print(`  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), and with each role on one like it`);
+  print(
+    `  estimated  ${out.bold(secondsText(seconds.here))} on this machine alone (${machine.cores} cores), and with each role on one like it`,
+  );
   for (const n of networks)
-    print(`    ${out.bold(secondsText(seconds.over[n.name]).padEnd(8))} over ${n.name}: ${1000 * n.rtt} ms there and back, ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`);
+    print(
+      `    ${out.bold(secondsText(seconds.over[n.name]).padEnd(8))} over ${n.name}: ${1000 * n.rtt} ms there and back, ${n.bandwidth >= 1e9 ? `${n.bandwidth / 1e9} Gbit/s` : `${n.bandwidth / 1e6} Mbit/s`}`,
+    );
   say(
     out.dim(
       'layers that run side by side share rounds, so theirs add up to more than the total; rounds and bytes are exact, seconds are estimates',

@@ -35,6 +35,9 @@ export interface Machine {
   readonly cores: number;
 }
 
+/** A core of 2024's servers, for choices that must not depend on the machine that makes them. */
+export const usualMachine: Machine = { macs: 16e9, prg: 2.5e9, cores: 4 };
+
 /** About 100 ms. */
 export function measure(): Machine {
   const [M, N, K] = [64, 384, 384];
@@ -93,11 +96,20 @@ export function alone(c: Counts & { readonly rounds: number }, m: Machine): numb
  */
 export function workOf(b: Binding, m: Machine, crowded = false): Work {
   const none: Counts = { partyMacs: 0, dealerMacs: 0, opened: 0, correction: 0 };
-  const total = b.gates.reduce((s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).party, 0);
-  const dealt = b.gates.reduce((s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).dealer, 0);
+  const total = b.gates.reduce(
+    (s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).party,
+    0,
+  );
+  const dealt = b.gates.reduce(
+    (s, { cost: c }) => s + computing({ ...c, opened: 2 * c.openedBytes, correction: c.correctionBytes }, m).dealer,
+    0,
+  );
   const stretch = crowded ? Math.max(1, (2 * total + dealt) / m.cores / total) : 1;
   const round = crowded && m.cores < 3 ? perRound.crowded : perRound.alone;
-  const rounds = Array.from({ length: b.rounds + 1 }, (_, r) => ({ seconds: r < b.rounds ? round : 0, opened: r < b.rounds ? frameHeader : 0 }));
+  const rounds = Array.from({ length: b.rounds + 1 }, (_, r) => ({
+    seconds: r < b.rounds ? round : 0,
+    opened: r < b.rounds ? frameHeader : 0,
+  }));
   const dealer = new Map<number, number>();
   for (const g of b.gates) {
     const { openedBytes, correctionBytes, partyMacs } = g.cost;
@@ -110,7 +122,8 @@ export function workOf(b: Binding, m: Machine, crowded = false): Work {
     dealer.set(g.node.id, computing({ ...g.cost, opened: 2 * openedBytes, correction: correctionBytes }, m).dealer);
   }
   const { after } = planRing(b);
-  const sizes = (list: readonly { readonly tensor: number }[]): number => list.reduce((s, { tensor }) => s + 4 * b.tensors[tensor].size, frameHeader);
+  const sizes = (list: readonly { readonly tensor: number }[]): number =>
+    list.reduce((s, { tensor }) => s + 4 * b.tensors[tensor].size, frameHeader);
   return {
     rounds,
     blocks: b.blocks.map((k, i) => ({ ...k, bytes: k.bytes + frameHeader, after: after[i], seconds: dealer.get(k.gate)! })),

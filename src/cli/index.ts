@@ -49,6 +49,10 @@ const tokensOption = (): Option =>
   );
 const embeddingOption = (): Option =>
   new Option('--client-embedding', 'private weights: clients hold the embedding table after all, which saves its product in every run');
+const networkOption = (): Option =>
+  new Option('--network <kind>', 'what to spare: lan, computing; wan, rounds and bytes (docs/networks.md)')
+    .choices(['lan', 'wan'])
+    .default('lan');
 const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
 const timeoutOption = (): Option => new Option('--timeout <seconds>', 'how long a silent party is waited for').argParser(seconds);
 
@@ -89,6 +93,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(networkOption())
     .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
     .option('--force', 'replace a compiled folder that is there')
     .option('--json', 'one JSON object on stdout')
@@ -190,6 +195,52 @@ Examples:
   $ subrosa ${kind} --config ${kind === 'party' ? 'p0' : 'dealer'}.toml`,
       )
       .action(async (options) => (await import('./serve.ts')).serveCommand(kind, options));
+  program
+    .command('keys')
+    .description('keys, certificates and configurations of a test cluster')
+    .argument('[dir]', 'where to (default: .subrosa/keys)')
+    .option('--host <name>', 'another name or address its HTTPS certificates are for', collect)
+    .option('--port <n>', 'first of its five ports (default: 8440)', whole(1, 65531))
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText(
+      'after',
+      `
+For trying out: one machine makes all keys here. Of a real cluster each organisation
+makes its own and gives the others its pin; docs/models.md says how.
+
+Examples:
+  $ subrosa keys cluster
+  $ subrosa keys cluster --host p0.example.org --host 192.0.2.7`,
+    )
+    .action(async (dir, options) => (await import('./keys.ts')).keysCommand(dir, options));
+  program
+    .command('protect')
+    .description('split a model: a folder for each role, private weights masked anew')
+    .argument('<model>', 'a compiled folder or a model')
+    .option('-o, --output <dir>', 'where to (default: .subrosa/protected/NAME)')
+    .addOption(weightsOption().default('private'))
+    .addOption(tokensOption())
+    .addOption(embeddingOption())
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText(
+      'after',
+      `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa protect fashion-vit -o parts\n  $ subrosa protect minilm --weights public -o minilm-parts`,
+    )
+    .action(async (model, options, command) => (await import('./protect.ts')).protectCommand(model, options, command));
+  program
+    .command('deploy')
+    .description("bring a split model to a cluster's roles; see what they have, remove it")
+    .argument('[dir]', "what 'subrosa protect' wrote, or a compiled folder with public weights")
+    .requiredOption('--to <file>', 'cluster.toml: the addresses of p0, p1 and dealer')
+    .requiredOption('--key <file>', "the owner's private key")
+    .option('--list', 'what each role has')
+    .option('--remove <hash>', 'take a model away (its hash, or how it begins)')
+    .option('--json', 'one JSON object on stdout')
+    .addHelpText(
+      'after',
+      '\nAn upload that was cut goes on where it stopped when the command is repeated.\n\nExamples:\n  $ subrosa deploy parts --to cluster.toml --key owner.key\n  $ subrosa deploy --list --to cluster.toml --key owner.key',
+    )
+    .action(async (dir, options) => (await import('./deploy.ts')).deployCommand(dir, options));
   program
     .command('up')
     .description('two parties, a dealer and a page to try them, on this machine')

@@ -24,6 +24,7 @@ export const compileKey = (at: Uncompiled, options: BuildOptions): string =>
     ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'],
     options.weights,
     options.clientEmbedding ?? false,
+    options.network ?? 'lan',
   );
 
 /** Modules in or at a path: .ts from source, .js when built. */

@@ -1,8 +1,8 @@
 /** What compiling for a network changes: rounds and bytes, not answers. */
 import { expect, test } from 'vitest';
+import { tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { cost } from '../program/cost.ts';
-import { tensor } from '../graph/graph.ts';
 import { calibrate } from './calibrate.ts';
 import { compile } from './compile.ts';
 import { clusterOf, noise, Tiny } from './lower/tiny.case.ts';
@@ -15,8 +15,16 @@ test('a transformer’s block for a WAN: fewer rounds, or fewer bytes too, and t
   const context = net.op('Attention', [q, k, v], { heads: 2, scale: 1 / Math.sqrt(8) });
   const graph = net.graph(net.op('Gelu', [net.linear(context, 16, 256)], { approximate: 'none' }));
   const next = noise(11);
-  const input = (n: number) => ({ x: tensor(Float32Array.from({ length: 16 * n }, () => 1.5 * next()), [n, 16]) });
-  const calibration = calibrate(graph, Array.from({ length: 24 }, () => input(32)));
+  const input = (n: number) => ({
+    x: tensor(
+      Float32Array.from({ length: 16 * n }, () => 1.5 * next()),
+      [n, 16],
+    ),
+  });
+  const calibration = calibrate(
+    graph,
+    Array.from({ length: 24 }, () => input(32)),
+  );
   const given = Array.from({ length: 3 }, () => input(32));
   const [lan, wan, narrow] = (['lan', 'wan', 'narrow'] as const).map((profile) => {
     const compiled = compile(graph, calibration, { weights: 'public', max: { n: 32 }, profile });
@@ -25,7 +33,9 @@ test('a transformer’s block for a WAN: fewer rounds, or fewer bytes too, and t
     let error = 0;
     for (const g of given) {
       const want = interpret(graph, g)[graph.outputs[0]].data;
-      const got = cluster.run({ n: 32 }, { x: Array.from(g.x.data, (y) => Math.round(Number(y) * program.inputs[0].scale)) })[graph.outputs[0]].data;
+      const got = cluster.run({ n: 32 }, { x: Array.from(g.x.data, (y) => Math.round(Number(y) * program.inputs[0].scale)) })[
+        graph.outputs[0]
+      ].data;
       const scale = program.tensors[program.outputs[0].tensor].scale as number;
       want.forEach((w, i) => {
         error = Math.max(error, Math.abs(Number(w) - got[i] / scale));

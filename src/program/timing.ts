@@ -6,7 +6,8 @@
  *   P1's line brings P0's openings and the dealer's blocks, first come, first served: while the dealer sends as fast as the line is, whatever
  *   P0 adds stays in the queue before it, up to `longestQueue`, where TCP holds the dealer back.
  *   The dealer makes blocks in order, each once P1 has let go those that lie in its place (`RingPlan.after`).
- *   TCP starts slowly: a connection sends `initialWindow` bytes unanswered, and twice as many after each answer, up to what the line holds.
+ *   TCP starts slowly: a connection sends `initialWindow` bytes unanswered, and twice as many after each answer, up to what the line holds
+ *   (the dealer's spread over the round trip).
  *
  * Every role has one line of the network's bandwidth, each way, `payload` of it for what frames carry. No other traffic is on it.
  */
@@ -21,7 +22,13 @@ export interface Work {
   /** By round: seconds either party computes before its message goes out, bytes each sends. The last one sends nothing. */
   readonly rounds: readonly { readonly seconds: number; readonly opened: number }[];
   /** The dealer's, in order: seconds to make it, the round that reads it, the round after which it is let go, blocks let go before. */
-  readonly blocks: readonly { readonly seconds: number; readonly bytes: number; readonly needed: number; readonly done: number; readonly after: number }[];
+  readonly blocks: readonly {
+    readonly seconds: number;
+    readonly bytes: number;
+    readonly needed: number;
+    readonly done: number;
+    readonly after: number;
+  }[];
   /** Bytes from the client to P1, and from each party to the client. */
   readonly input: number;
   readonly output: number;

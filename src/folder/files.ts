@@ -1,6 +1,7 @@
 /** Files of a compiled folder: read with one-line errors, written whole or not at all. */
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   existsSync,
   mkdirSync,
@@ -11,6 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -117,6 +119,17 @@ export function writeFolder(dir: string, fill: (temporary: string) => void, repl
     rmSync(temporary, { recursive: true, force: true });
     throw e;
   }
+}
+
+/** Text files by path, in a folder that does not exist yet, all of it its owner's alone (0600 in 0700). */
+export function writeTree(dir: string, files: ReadonlyMap<string, string>): void {
+  writeFolder(dir, (temporary) => {
+    chmodSync(temporary, 0o700);
+    for (const [name, text] of files) {
+      mkdirSync(dirname(join(temporary, name)), { recursive: true, mode: 0o700 });
+      writeFileSync(join(temporary, name), text, { mode: 0o600, flag: 'wx' });
+    }
+  });
 }
 
 const isEmpty = (path: string): boolean => statSync(path).isDirectory() && readdirSync(path).length === 0;

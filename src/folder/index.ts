@@ -26,7 +26,7 @@ import { parseProgram, programText } from './program.ts';
 import { type Integers, type OpenWeights, openWeights, writePrivate, writePublic } from './weights.ts';
 
 export type { Client, ClientInfo } from './client.ts';
-export { canonical, hashOf, hashText, parseJson, readText } from './files.ts';
+export { canonical, hashOf, hashText, parseJson, readText, writeTree } from './files.ts';
 export { readGraph, writeGraph } from './graph.ts';
 export { parseProgram, programText } from './program.ts';
 export { isProtected, type Protected, protect, readProtected, roles } from './protect.ts';

@@ -30,7 +30,7 @@ import { type RoleModels, uploadsFolder } from './models.ts';
 
 const Declared = z.strictObject({
   weights: z.enum(['public', 'private']),
-  files: z.record(z.string().max(200), z.strictObject({ bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
+  files: z.record(z.string().max(200), z.strictObject({ bytes: z.int().min(1), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });
 /** What the owner is about to send: every file, by its name in the role's folder. */
 export type Declared = z.infer<typeof Declared>;
@@ -146,8 +146,7 @@ export class Uploads {
       for (const [name, { bytes, sha256 }] of Object.entries(files)) {
         const path = join(at, name);
         const size = sizeOf(path);
-        if (size < bytes || !existsSync(path))
-          throw new SubrosaError('mismatch', `${name} is not complete: ${size} of ${bytes} bytes are here`);
+        if (size < bytes) throw new SubrosaError('mismatch', `${name} is not complete: ${size} of ${bytes} bytes are here`);
         if ((await settled(path)) !== sha256) {
           rmSync(path);
           throw new SubrosaError('mismatch', `${name}: its SHA-256 is not the one declared: send it again`);

@@ -1,7 +1,7 @@
 /** subrosa generate: a prompt goes on. Plaintext: the interpreter on this machine, with the same public prefix as a private run. */
 import { readFileSync } from 'node:fs';
 import { fastProducts } from '../graph/fast.ts';
-import { ModelError } from '../graph/graph.ts';
+import { ModelError, sizeOf } from '../graph/graph.ts';
 import { importLanguage, type Language } from '../import/language.ts';
 import {
   type Ending,
@@ -48,7 +48,7 @@ export async function generateCommand(model: string, prompt: string, options: Op
   const tokenizer = makeTokenizer(language.tokenizer, language.tokenizerConfig, `${model}: its tokenizer`);
   const ids = tokenizer.ids(prompt);
   const constraint = options.schema === undefined ? undefined : await constrain(options.schema, language, tokenizer);
-  fastProducts();
+  fastProducts(kernelBytes(language));
   const prefix = prefixOf(language, tokenizer, options.prefix);
   const decoder = plainDecoder(language, prefixCaches(language, prefix));
   const settings: GenerateOptions = {
@@ -113,6 +113,12 @@ export async function generateCommand(model: string, prompt: string, options: Op
       `  ${plural(tokens.length, 'token')} after ${ids.length}${prefix.length > 0 ? ` and a prefix of ${prefix.length}` : ''}; prompt in ${secondsText(prefill)}${per === null ? '' : `, ${secondsText(per)} a token`}, ${bytesText(peak)} of memory`,
     ),
   );
+}
+
+/** Room for all weights packed as floats, as far as the kernels' addresses go; larger models are packed anew in every pass. */
+function kernelBytes({ graph }: Language): number {
+  const weights = [...graph.constants.values()].reduce((n, t) => n + 4 * sizeOf(t.shape), 0);
+  return Math.min(2 ** 31 - 2 ** 16, Math.max(2 ** 30, weights + 2 ** 28));
 }
 
 function load(model: string): Language {

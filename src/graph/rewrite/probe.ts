@@ -4,7 +4,7 @@
  * products are not computed, only given their shape. Where a shape depends on the data itself (a Reshape to a target that was an
  * input), nothing is claimed of it, nor of what follows.
  */
-import { type DType, type Graph, type GraphNode, ModelError, type Tensor } from '../graph.ts';
+import { type DType, type Graph, type GraphNode, ModelError, sizeOf, type Tensor } from '../graph.ts';
 import { runNode } from '../interpret.ts';
 import { alloc, broadcastShape, intAttr } from '../ops/common.ts';
 import { windowOf } from '../ops/window.ts';
@@ -116,7 +116,7 @@ function run(graph: Graph, sizes: ReadonlyMap<string, number>): Map<string, Tens
 /** The shape of a large product, as zeros. */
 function product(node: GraphNode, x: readonly (Tensor | undefined)[]): Tensor[] | undefined {
   const [a, b] = x;
-  if (a === undefined || b === undefined || a.dtype !== 'f32' || a.data.length * b.data.length < 1e6) return undefined;
+  if (a === undefined || b === undefined || a.dtype !== 'f32' || sizeOf(a.shape) * sizeOf(b.shape) < 1e6) return undefined;
   if (a.shape.length < 2 || b.shape.length < 2) return undefined;
   try {
     if (node.op === 'MatMul' && a.shape.at(-1) === b.shape.at(-2)) {

@@ -232,6 +232,15 @@ describe('what goes wrong', () => {
     await ask(client);
     expect(requests(opens)).toHaveLength(4);
   });
+  test('and those kept beside it are not tried one after the other', async () => {
+    const client = await open({ retries: 1 });
+    await Promise.all([1, 2, 3].map((n) => ask(client, n)));
+    for (const id of new Set(requests(steps).map((r) => r.path.split('/')[3])))
+      await net.request(0, `/v1/sessions/${id}`, { method: 'DELETE' });
+    await settle();
+    await ask(client);
+    expect(requests(opens)).toHaveLength(2 * 4);
+  });
   test('a server that is gone is named; the other’s session is not left open', async () => {
     const client = await open({ retries: 0 });
     first(9, steps, 0, () => Promise.reject(new TypeError('fetch failed', { cause: new Error('connect ECONNREFUSED') })));

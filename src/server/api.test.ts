@@ -5,6 +5,7 @@ import { SubrosaError } from '../client/errors.ts';
 import { encodeWords, reconstruct, splitWords } from '../client/share.ts';
 import { readRecords, streamType } from '../client/stream.ts';
 import { frames } from '../session/messages.ts';
+import { HostedSession } from './hosted.ts';
 import { manifestFor, Net, plainSquares, settle } from './net.case.ts';
 import { Quota } from './quota.ts';
 
@@ -255,6 +256,22 @@ describe('a step', () => {
     });
     expect(await errorOf(step(0, await open(), endless))).toEqual([413, 'too-large']);
     expect(pulled).toBeLessThan(10);
+  });
+  test('does not begin to read one that says it is longer', async () => {
+    let pulled = 0;
+    const long = new ReadableStream<Uint8Array>({ pull: (controller) => controller.enqueue(new Uint8Array(++pulled)) });
+    expect(await errorOf(step(0, await open(), long, { headers: { 'Content-Length': '33' } }))).toEqual([413, 'too-large']);
+    // What a stream makes before anyone asks.
+    expect(pulled).toBe(1);
+  });
+  test('does not keep a share beside the host’s own', async () => {
+    const hosted = new HostedSession(net.parties[0], 'ann', 'p0', 5, () => {});
+    const share = randomBytes(32);
+    const gone = new AbortController();
+    const run = hosted.run(0, { n: 2 }, share, [8], gone.signal, () => {});
+    expect(share.every((b) => b === 0)).toBe(true);
+    gone.abort();
+    await expect(run).rejects.toMatchObject({ code: 'aborted' });
   });
   test('whose body stands still is given up', async () => {
     net = new Net({ api: { limits: { stallSeconds: 0.05 } } });

@@ -39,7 +39,7 @@ export async function upCommand(names: readonly string[], options: Options): Pro
   const site = await openPage(page, options.port ?? 0).catch((e: NodeJS.ErrnoException) => {
     throw e.code === 'EADDRINUSE' ? new UsageError(`port ${options.port} is in use`, 'give another --port, or none') : e;
   });
-  const cluster = new LocalCluster();
+  const cluster = new LocalRoles();
   const ended = new Promise<'stopped'>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('stopped'));
   });
@@ -73,7 +73,7 @@ async function pulled(name: string): Promise<void> {
 }
 
 /** Keys, models and processes of the three roles. Everything is below one private folder, and goes with it. */
-class LocalCluster {
+class LocalRoles {
   private readonly dir = mkdtempSync(join(tmpdir(), 'subrosa-up-'));
   private readonly children = new Map<Role, ChildProcess>();
   private fail: (e: Error) => void = () => {};

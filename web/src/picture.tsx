@@ -99,7 +99,7 @@ export function Picture({ model, work, watch }: PictureProps) {
               <p class="verdict">
                 <strong>{answer.classes[0].label}</strong> {percent(answer.classes[0].score)}
               </p>
-              <p class="note">in {secondsText(answer.seconds)}. Only this page can read it: it added up two shares of it.</p>
+              <p class="note">in {secondsText(answer.seconds)}. Only this page can read it.</p>
             </>
           ) : (
             <p class="empty">

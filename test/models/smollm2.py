@@ -36,4 +36,4 @@ for prompt in PROMPTS:
     out.append({"prompt": prompt, "ids": ids, "first": [round(float(rows[1][i]), 4) for i in some], "last": [round(float(rows[-1][i]), 4) for i in some], "some": some,
                 "greedy": new, "margins": margins, "text": tk.decode(new, skip_special_tokens=True)})
     print(repr(out[-1]["text"])[:100], min(margins), flush=True)
-json.dump({"made": f"transformers {tr.__version__}, torch {torch.__version__}, gguf {gguf.__name__}", "prefix": PREFIX, "prompts": out}, open(sys.path[0] + "/smollm2.json", "w"), ensure_ascii=False, indent=1)
+json.dump({"made": f"transformers {tr.__version__}, torch {torch.__version__}, gguf 0.19.0", "prefix": PREFIX, "prompts": out}, open(sys.path[0] + "/smollm2.json", "w"), ensure_ascii=False, indent=1)

@@ -1,9 +1,9 @@
 /** Answers in a terminal: lines, JSON, and how near the plaintext model they come. */
 import type { Client } from '../folder/index.ts';
 import { sizeOf, type Tensor } from '../graph/graph.ts';
-import { bar } from '../tasks/show.ts';
 import type { Answer } from '../tasks/answer.ts';
 import { cosine } from '../tasks/encoded.ts';
+import { bar } from '../tasks/show.ts';
 import { oneLine, out, percent, plural } from './terminal.ts';
 
 /** Values a person's JSON has: those of small outputs, 8 digits each. */

@@ -1,6 +1,7 @@
 /** subrosa run: two parties and a dealer as processes of their own, this process the client. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { encodeWords, paramsOf } from '../client/share.ts';
 import type { CompiledFolder } from '../folder/index.ts';
 import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
@@ -8,7 +9,6 @@ import { interpret } from '../graph/interpret.ts';
 import { writeNpy } from '../import/npy.ts';
 import { bind } from '../program/bind.ts';
 import type { Params } from '../program/program.ts';
-import { encodeWords, paramsOf } from '../client/share.ts';
 import { type Cluster, type RunStats, startCluster } from '../session/cluster.ts';
 import { type Answer, answerOf, asTensor } from '../tasks/answer.ts';
 import { answerLines, type Check, compare, outputsJson, similarities } from './answer.ts';

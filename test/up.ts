@@ -71,8 +71,8 @@ export const alive = (pid: number): boolean => {
     return false;
   }
 };
-/** Folders that `up` keeps keys and models in. */
-export const folders = (): string[] => readdirSync(tmpdir()).filter((f) => f.startsWith('subrosa-up-'));
+/** Folders that it keeps keys and models in. */
+export const foldersOf = ({ pid }: Up): string[] => readdirSync(tmpdir()).filter((f) => f.startsWith(`subrosa-up-${pid}-`));
 
 /** Quiet and offline: it asks nobody for anything but what a test has it load. */
 const flags =

@@ -8,12 +8,11 @@ import { readCompiled } from '../src/folder/index.ts';
 import type { Seen } from '../src/server/demo.ts';
 import { decodeImage } from '../src/tasks/image.ts';
 import { type ImageSpec, type Pixels, toTensor } from '../src/tasks/pixels.ts';
-import { alive, browser, folders, type Up, up } from './up.ts';
+import { alive, browser, foldersOf, type Up, up } from './up.ts';
 import { argmax, asFolder, calibrated, compiled, images, plainLogits, source } from './vit.ts';
 
 const spec = source.info.image as ImageSpec;
 const { labels } = source.info;
-const before = folders();
 let model: ReturnType<typeof asFolder>;
 let cluster: Up;
 let chromium: Browser;
@@ -255,18 +254,19 @@ test('nothing is wider than a phone, and assistive technology finds nothing amis
 
 test('a role that dies ends the command, which names it and leaves nothing', async () => {
   const other = await up([model.dir]);
-  expect(folders().length).toBe(before.length + 2);
+  expect(foldersOf(other)).toHaveLength(1);
   process.kill(other.roles.p1, 'SIGKILL');
   expect(await other.ended).toBe(1);
   expect(other.stderr()).toContain('p1 ended by itself (SIGKILL)');
   expect(Object.values(other.roles).filter(alive)).toEqual([]);
-  expect(folders().length).toBe(before.length + 1);
+  expect(foldersOf(other)).toEqual([]);
   await expect(fetch(other.web)).rejects.toThrow();
 });
 
 test('Ctrl-C ends all of it', async () => {
+  expect(foldersOf(cluster)).toHaveLength(1);
   expect(await cluster.end('SIGINT')).toBe(0);
   expect(Object.values(cluster.roles).filter(alive)).toEqual([]);
-  expect(folders()).toEqual(before);
+  expect(foldersOf(cluster)).toEqual([]);
   expect(cluster.stdout().trim().split('\n')).toHaveLength(1);
 });

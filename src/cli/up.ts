@@ -74,7 +74,7 @@ async function pulled(name: string): Promise<void> {
 
 /** Keys, models and processes of the three roles. Everything is below one private folder, and goes with it. */
 class LocalRoles {
-  private readonly dir = mkdtempSync(join(tmpdir(), 'subrosa-up-'));
+  private readonly dir = mkdtempSync(join(tmpdir(), `subrosa-up-${process.pid}-`));
   private readonly children = new Map<Role, ChildProcess>();
   private fail: (e: Error) => void = () => {};
   private closing = false;

@@ -15,10 +15,15 @@ function checkCommand(args: readonly string[]): { name: string; config: string }
   const program = commands();
   let seen: { name: string; config: string } | undefined;
   for (const c of program.commands)
-    c.exitOverride().configureOutput({ writeErr: () => {} }).action((options) => {
-      seen = { name: c.name(), config: options.config };
-    });
-  program.exitOverride().configureOutput({ writeErr: () => {} }).parse([...args], { from: 'user' });
+    c.exitOverride()
+      .configureOutput({ writeErr: () => {} })
+      .action((options) => {
+        seen = { name: c.name(), config: options.config };
+      });
+  program
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .parse([...args], { from: 'user' });
   if (!seen) throw new Error(`no command in ${args.join(' ')}`);
   return seen;
 }
@@ -47,7 +52,8 @@ test('the two parties’ tokens differ: neither party can use a client’s token
 
 describe.each(kinds)('the unit of a %s', (kind) => {
   const unit = new Map<string, string[]>();
-  for (const [, key, value] of text(`systemd/subrosa-${kind}.service`).matchAll(/^(\w+)=(.*)$/gm)) unit.set(key, [...(unit.get(key) ?? []), value]);
+  for (const [, key, value] of text(`systemd/subrosa-${kind}.service`).matchAll(/^(\w+)=(.*)$/gm))
+    unit.set(key, [...(unit.get(key) ?? []), value]);
 
   test('starts a command that exists, and stops it as it wants to be stopped', () => {
     const [node, script, ...args] = unit.get('ExecStart')![0].split(' ');
@@ -59,7 +65,16 @@ describe.each(kinds)('the unit of a %s', (kind) => {
   });
   test('keeps seeds off every disk, and the service in its place', () => {
     for (const [key, value] of Object.entries({
-      DynamicUser: 'yes', NoNewPrivileges: 'yes', ProtectSystem: 'strict', ProtectHome: 'yes', PrivateTmp: 'yes', LimitCORE: '0', MemorySwapMax: '0', CapabilityBoundingSet: '', StateDirectory: 'subrosa', UMask: '0077',
+      DynamicUser: 'yes',
+      NoNewPrivileges: 'yes',
+      ProtectSystem: 'strict',
+      ProtectHome: 'yes',
+      PrivateTmp: 'yes',
+      LimitCORE: '0',
+      MemorySwapMax: '0',
+      CapabilityBoundingSet: '',
+      StateDirectory: 'subrosa',
+      UMask: '0077',
     }))
       expect([key, unit.get(key)]).toEqual([key, [value]]);
     expect(unit.get('MemoryMax')![0]).toMatch(/^\d+G$/);
@@ -68,7 +83,20 @@ describe.each(kinds)('the unit of a %s', (kind) => {
 
 describe('the compose file', () => {
   const compose = parse(text('compose/compose.yaml'), { merge: true }) as {
-    services: Record<string, { command: string[]; networks: string[]; volumes: string[]; ports: string[]; read_only: boolean; mem_limit: string; memswap_limit: string; ulimits: { core: number }; cap_drop: string[] }>;
+    services: Record<
+      string,
+      {
+        command: string[];
+        networks: string[];
+        volumes: string[];
+        ports: string[];
+        read_only: boolean;
+        mem_limit: string;
+        memswap_limit: string;
+        ulimits: { core: number };
+        cap_drop: string[];
+      }
+    >;
     networks: Record<string, { internal?: boolean }>;
     volumes: Record<string, unknown>;
   };
@@ -84,7 +112,8 @@ describe('the compose file', () => {
     }
   });
   test('has no swap, no core dumps, no capability, nothing to write but models', () => {
-    for (const s of Object.values(compose.services)) expect(s).toMatchObject({ read_only: true, mem_limit: s.memswap_limit, ulimits: { core: 0 }, cap_drop: ['ALL'] });
+    for (const s of Object.values(compose.services))
+      expect(s).toMatchObject({ read_only: true, mem_limit: s.memswap_limit, ulimits: { core: 0 }, cap_drop: ['ALL'] });
   });
   test('gives each pair of roles a network that no third is on', () => {
     const shared = (a: typeof p0, b: typeof p0): string[] => a.networks.filter((n) => b.networks.includes(n));

@@ -1,7 +1,7 @@
 /** Parties and dealer as an operator runs them: processes from configuration files, started in any order, killed, drained, reloaded. */
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { connect as connectTo, createServer, type Server } from 'node:net';
 import { parse } from 'smol-toml';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connect } from '../src/client/connect.ts';
@@ -65,22 +65,31 @@ test('start in any order, and are ready when all are there', async () => {
   expect((await s.get('p1', '/healthz')).status).toBe(200);
   await s.start('p0').line((l) => l.msg === 'connected' && l.peer === 'p1');
   expect(await ready('p0')).toEqual({ status: 503, missing: ['dealer is not connected'] });
-  await expect((await client()).run({ x })).rejects.toMatchObject({ code: 'not-ready', message: expect.stringContaining('dealer is not connected') });
+  await expect((await client()).run({ x })).rejects.toMatchObject({
+    code: 'not-ready',
+    message: expect.stringContaining('dealer is not connected'),
+  });
   s.start('dealer');
   await Promise.all(roles.map((r) => s.running.get(r)!.line('ready')));
   for (const r of roles) expect(await ready(r)).toEqual({ status: 200, missing: [] });
   right((await (await client()).run({ x })).y);
 }, 60_000);
 
-test.each(roles)('%s killed and started again: the others go on without a restart', async (role) => {
-  const others = roles.filter((r) => r !== role);
-  await s.running.get(role)!.kill('SIGKILL');
-  await until(async () => (await Promise.all(others.map(ready))).every((r) => r.status === 503 && r.missing.join() === `${role} is not connected`));
-  await s.start(role).line('ready');
-  await until(async () => (await Promise.all(roles.map(ready))).every((r) => r.status === 200));
-  right((await (await client()).run({ x })).y);
-  for (const r of others) expect(s.running.get(r)!.child.exitCode).toBe(null);
-}, 30_000);
+test.each(roles)(
+  '%s killed and started again: the others go on without a restart',
+  async (role) => {
+    const others = roles.filter((r) => r !== role);
+    await s.running.get(role)!.kill('SIGKILL');
+    await until(async () =>
+      (await Promise.all(others.map(ready))).every((r) => r.status === 503 && r.missing.join() === `${role} is not connected`),
+    );
+    await s.start(role).line('ready');
+    await until(async () => (await Promise.all(roles.map(ready))).every((r) => r.status === 200));
+    right((await (await client()).run({ x })).y);
+    for (const r of others) expect(s.running.get(r)!.child.exitCode).toBe(null);
+  },
+  30_000,
+);
 
 test('metrics say what was done, and no metric has a value of its own', async () => {
   await (await client()).run({ x });
@@ -99,6 +108,38 @@ test('metrics say what was done, and no metric has a value of its own', async ()
   expect((await fetch(`${s.parties[1]}/metrics`)).status).not.toBe(200);
   expect((await fetch(`${s.parties[1]}/readyz`)).status).toBe(200);
 });
+
+test('callers that fail, or go away in the middle, leave no descriptor behind', async () => {
+  const counts = (): number[] => roles.map((r) => s.descriptors(r));
+  const idle = async (): Promise<number[]> => {
+    let before = counts();
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const now = counts();
+      if (now.join() === before.join()) return now;
+      before = now;
+    }
+  };
+  const before = await idle();
+  const [host, port] = s.at('api', 'p0').split(':');
+  for (let i = 0; i < 100; i++) {
+    const response = await fetch(`${s.parties[i % 2]}/v1/models`, { headers: { authorization: `Bearer wrong-${i}`, connection: 'close' } });
+    expect(response.status).toBe(401);
+    await response.body?.cancel();
+    // A body that is announced and never comes; frames of nothing on the roles' port.
+    const half = connectTo(Number(port), host);
+    half.write(`POST /v1/sessions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${tokens.web}\r\nContent-Length: 99\r\n\r\n{`);
+    const noise = connectTo(Number(s.at('links', 'p0').split(':')[1]), host);
+    noise.on('error', () => {});
+    noise.write(Buffer.alloc(64, i));
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    half.destroy();
+    noise.destroy();
+  }
+  const after = await idle();
+  expect(after.every((n, i) => n <= before[i] + 2)).toBe(true);
+  right((await (await client()).run({ x })).y);
+}, 30_000);
 
 describe('a changed file', () => {
   const change = (role: Role, edit: (c: Record<string, Record<string, unknown>>) => void): void => {
@@ -136,9 +177,17 @@ describe('a changed file', () => {
   test('is noticed without a signal, what needs a restart is named, and a wrong one changes nothing', async () => {
     const dealer = s.running.get('dealer')!;
     const good = readFileSync(s.file('dealer'), 'utf8');
-    const noticed = await reread(dealer, () => change('dealer', (c) => Object.assign(c, { limits: { lanes: 3 }, times: { ...c.times, drain: 9 } })), 'changed in the file, but needs a restart');
+    const noticed = await reread(
+      dealer,
+      () => change('dealer', (c) => Object.assign(c, { limits: { lanes: 3 }, times: { ...c.times, drain: 9 } })),
+      'changed in the file, but needs a restart',
+    );
     expect(noticed).toMatchObject({ level: 'warn', keys: ['limits.lanes'] });
-    const refused = await reread(dealer, () => writeFileSync(s.file('dealer'), good.replace('[times]', '[timers]')), 'the configuration was not read again: all is as before');
+    const refused = await reread(
+      dealer,
+      () => writeFileSync(s.file('dealer'), good.replace('[times]', '[timers]')),
+      'the configuration was not read again: all is as before',
+    );
     expect((refused.err as { message: string }).message).toContain("there is no key 'timers': is 'times' meant?");
     writeFileSync(s.file('dealer'), good);
     right((await (await client()).run({ x })).y);
@@ -234,7 +283,10 @@ describe('does not start', () => {
     });
     const { code, stderr } = await start('p0');
     await new Promise((resolve) => squatter.close(resolve));
-    expect([code, stderr.split('\n')[0]]).toEqual([1, `subrosa: 'api.listen': port ${port} on ${host} is in use: stop what listens there, or choose another port`]);
+    expect([code, stderr.split('\n')[0]]).toEqual([
+      1,
+      `subrosa: 'api.listen': port ${port} on ${host} is in use: stop what listens there, or choose another port`,
+    ]);
   });
   test('from a file that cannot be: exit code 2, one line a fault, nothing on stdout', async () => {
     const good = readFileSync(s.file('p0'), 'utf8');
@@ -250,13 +302,30 @@ describe('does not start', () => {
 test('no log of all these processes holds a share, a seed, a token, a key or an input', () => {
   const logs = s.all.map((r) => r.stdout + r.stderr).join('');
   expect(s.all.flatMap((r) => r.lines).filter((l) => l.msg === 'step').length).toBeGreaterThan(30);
-  const pins = [...roles.map((r) => s.identities[r].spki), ...s.all.flatMap((r) => r.lines).flatMap((l) => (l.msg === 'listening' ? [l.pin as string] : []))];
+  const pins = [
+    ...roles.map((r) => s.identities[r].spki),
+    ...s.all.flatMap((r) => r.lines).flatMap((l) => (l.msg === 'listening' ? [l.pin as string] : [])),
+  ];
   const secrets = [
     ...Object.values(tokens).flatMap((t) => [t, sha256(t)]),
     ...x.data.map(String),
-    ...bodies.flatMap((b) => [b.subarray(0, 6).toString('hex'), b.subarray(0, 6).toString('base64'), b.subarray(-6).toString('hex'), [...b.subarray(0, 4)].join()]),
+    ...bodies.flatMap((b) => [
+      b.subarray(0, 6).toString('hex'),
+      b.subarray(0, 6).toString('base64'),
+      b.subarray(-6).toString('hex'),
+      [...b.subarray(0, 4)].join(),
+    ]),
     ...roles.flatMap((r) => s.identities[r].keyPem.split('\n').filter((l) => l && !l.startsWith('-'))),
-    ...roles.flatMap((r) => [...filesBelow(models[r])].filter(([name]) => /seeds?$/.test(name)).flatMap(([, text]) => text.toString().split(/\s+/).filter((w) => w.length > 16 && w !== privately.hash))),
+    ...roles.flatMap((r) =>
+      [...filesBelow(models[r])]
+        .filter(([name]) => /seeds?$/.test(name))
+        .flatMap(([, text]) =>
+          text
+            .toString()
+            .split(/\s+/)
+            .filter((w) => w.length > 16 && w !== privately.hash),
+        ),
+    ),
   ];
   expect(bodies.length).toBeGreaterThan(50);
   expect(secrets.length).toBeGreaterThan(200);

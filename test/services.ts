@@ -1,6 +1,6 @@
 /** Three services from configuration files, as an operator starts them: processes, their logs, what they answer. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,9 +18,13 @@ const host = '127.0.0.1';
 /** Ports that were free a moment ago: they stay the same over restarts. */
 async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
-    Array.from({ length: count }, () => new Promise<ReturnType<typeof createServer>>((resolve) => {
-      const server = createServer().listen(0, host, () => resolve(server));
-    })),
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<ReturnType<typeof createServer>>((resolve) => {
+          const server = createServer().listen(0, host, () => resolve(server));
+        }),
+    ),
   );
   const ports = servers.map((s) => (s.address() as { port: number }).port);
   await Promise.all(servers.map((s) => new Promise((done) => s.close(done))));
@@ -55,7 +59,10 @@ export class RoleService {
   }
 
   get lines(): LogLine[] {
-    return this.stdout.split('\n').slice(0, -1).map((l) => JSON.parse(l) as LogLine);
+    return this.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((l) => JSON.parse(l) as LogLine);
   }
 
   /** The first log line from `after` on for which `wanted` holds. Throws what the process said when it ends before, or takes a minute. */
@@ -70,7 +77,8 @@ export class RoleService {
         this.heard = () => resolve(false);
         setTimeout(() => resolve(false), 100).unref();
       });
-      if ((await Promise.race([over, news])) && !this.lines.slice(after).some(test)) throw new Error(`${this.role} ended: ${this.stderr}${this.stdout}`);
+      if ((await Promise.race([over, news])) && !this.lines.slice(after).some(test))
+        throw new Error(`${this.role} ended: ${this.stderr}${this.stdout}`);
       if (Date.now() > until) throw new Error(`${this.role} did not log ${wanted}: ${this.stderr}${this.stdout}`);
     }
   }
@@ -148,7 +156,10 @@ export class Services {
 
   start(role: Role): RoleService {
     const command = role === 'dealer' ? 'dealer' : 'party';
-    const child = spawn(process.execPath, [bin, command, '--config', this.file(role)], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+    const child = spawn(process.execPath, [bin, command, '--config', this.file(role)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
     const service = new RoleService(role, child);
     this.running.set(role, service);
     this.all.push(service);
@@ -169,11 +180,6 @@ export class Services {
   descriptors(role: Role): number {
     return readdirSync(`/proc/${this.running.get(role)!.child.pid}/fd`).length;
   }
-  rss(role: Role): number {
-    const status = readFileSync(`/proc/${this.running.get(role)!.child.pid}/status`, 'utf8');
-    return 1024 * Number(/VmRSS:\s+(\d+)/.exec(status)![1]);
-  }
-
   async close(): Promise<void> {
     await Promise.all(this.all.map((s) => (s.child.exitCode === null && s.child.signalCode === null ? s.kill('SIGKILL') : undefined)));
     rmSync(this.dir, { recursive: true, force: true });

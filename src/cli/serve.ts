@@ -12,7 +12,8 @@ interface Options {
 
 export async function serveCommand(kind: 'party' | 'dealer', { config: file, printConfig }: Options): Promise<void> {
   const config = orUsage(() => readConfig(file));
-  if ((config.role === 'dealer') !== (kind === 'dealer')) throw new UsageError(`${file} is of ${config.role}`, `subrosa ${config.role === 'dealer' ? 'dealer' : 'party'} --config ${file}`);
+  if ((config.role === 'dealer') !== (kind === 'dealer'))
+    throw new UsageError(`${file} is of ${config.role}`, `subrosa ${config.role === 'dealer' ? 'dealer' : 'party'} --config ${file}`);
   if (printConfig) print(configText(config).trimEnd());
   else await serve(config, file);
 }

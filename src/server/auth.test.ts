@@ -5,8 +5,18 @@ import { authenticator } from './auth.ts';
 import type { ApiConfig } from './config.ts';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
-const closed: ApiConfig = { listen: '127.0.0.1:1', behindProxy: false, tokens: [{ name: 'web', sha256: sha256('t0ken'), stepsPerMinute: 9 }, { name: 'app', sha256: sha256('other') }], open: false, origins: [] };
-const request = (headers: Record<string, string>, socket: object = { remoteAddress: '192.0.2.7' }): IncomingMessage => ({ headers, socket }) as unknown as IncomingMessage;
+const closed: ApiConfig = {
+  listen: '127.0.0.1:1',
+  behindProxy: false,
+  tokens: [
+    { name: 'web', sha256: sha256('t0ken'), stepsPerMinute: 9 },
+    { name: 'app', sha256: sha256('other') },
+  ],
+  open: false,
+  origins: [],
+};
+const request = (headers: Record<string, string>, socket: object = { remoteAddress: '192.0.2.7' }): IncomingMessage =>
+  ({ headers, socket }) as unknown as IncomingMessage;
 const codeOf = (call: () => unknown): string => {
   try {
     call();
@@ -24,7 +34,14 @@ test('a token is known by its hash, and brings its quota', () => {
 
 test('a wrong token, another scheme, and none are unauthorized; an open server does not forgive a wrong token', () => {
   for (const api of [closed, { ...closed, open: true }])
-    for (const authorization of ['Bearer wrong', `Bearer ${sha256('t0ken')}`, 'Basic dDprZW4=', 'Bearer', 'Bearer a b', `Bearer ${'x'.repeat(600)}`])
+    for (const authorization of [
+      'Bearer wrong',
+      `Bearer ${sha256('t0ken')}`,
+      'Basic dDprZW4=',
+      'Bearer',
+      'Bearer a b',
+      `Bearer ${'x'.repeat(600)}`,
+    ])
       expect(codeOf(() => authenticator(() => api)(request({ authorization })))).toBe('unauthorized');
   expect(codeOf(() => authenticator(() => closed)(request({})))).toBe('unauthorized');
 });
@@ -39,7 +56,11 @@ test('tokens count as they are now', () => {
 });
 
 test('a certificate counts when an authority is configured and the handshake verified it, and cannot pass for a token', () => {
-  const socket = (authorized: boolean, CN: string | string[]) => ({ remoteAddress: '192.0.2.7', authorized, getPeerCertificate: () => ({ subject: { CN } }) });
+  const socket = (authorized: boolean, CN: string | string[]) => ({
+    remoteAddress: '192.0.2.7',
+    authorized,
+    getPeerCertificate: () => ({ subject: { CN } }),
+  });
   const who = authenticator(() => ({ ...closed, clientCa: 'ca.pem' }));
   expect(who(request({}, socket(true, 'web'))).name).toBe('cert:web');
   expect(who(request({}, socket(true, ['a', 'b']))).name).toBe('cert:a');

@@ -34,7 +34,9 @@ export function authenticator(current: () => ApiConfig): Authenticate {
       if (name) return { name: `cert:${name.slice(0, 64)}`, stepsPerMinute: api.stepsPerMinute };
     }
     if (api.open) return { name: `address:${network(addressOf(request, api.behindProxy))}`, stepsPerMinute: api.stepsPerMinute };
-    const ways = [api.tokens.length > 0 && "an 'Authorization: Bearer TOKEN' header", api.clientCa && 'a client certificate'].filter(Boolean);
+    const ways = [api.tokens.length > 0 && "an 'Authorization: Bearer TOKEN' header", api.clientCa && 'a client certificate'].filter(
+      Boolean,
+    );
     throw new SubrosaError('unauthorized', `${ways.join(' or ')} is needed`);
   };
 }

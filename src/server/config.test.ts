@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'smol-toml';
 import { afterAll, describe, expect, test } from 'vitest';
-import { changes, type Config, ConfigError, parseConfig, readConfig } from './config.ts';
+import { type Config, ConfigError, changes, parseConfig, readConfig } from './config.ts';
 import { configKeys, configTables, configText } from './print.ts';
 import { bytesOf, hostPort } from './schema.ts';
 
@@ -73,20 +73,40 @@ describe('what cannot be is named by file and key, in one line', () => {
     ['a key misspelt', plain((c) => (c.limits = { lane: 3 })), /^p0\.toml: there is no key 'limits\.lane': is 'limits\.lanes' meant\?$/],
     ['a key in another spelling', plain((c) => (c.api.behind_proxy = true)), /'api\.behind_proxy': is 'api\.behindProxy' meant\?/],
     ['a key that is like none', plain((c) => (c.log = { colour: 1 })), /there is no key 'log\.colour': here go level/],
-    ['a key of a token', plain((c) => (c.api.tokens = [{ name: 'a', sha256: pin('7'), quota: 1 }])), /'api\.tokens\.0\.quota': here go name, sha256, stepsPerMinute/],
+    [
+      'a key of a token',
+      plain((c) => (c.api.tokens = [{ name: 'a', sha256: pin('7'), quota: 1 }])),
+      /'api\.tokens\.0\.quota': here go name, sha256, stepsPerMinute/,
+    ],
     ['a key missing', plain((c) => delete c.links.cert), /^p0\.toml: 'links\.cert' is missing: the certificate that carries/],
-    ['a token in the clear', plain((c) => (c.api.tokens = [{ name: 'a', sha256: 'secret' }])), /'api\.tokens\.0\.sha256': the SHA-256 of a token/],
+    [
+      'a token in the clear',
+      plain((c) => (c.api.tokens = [{ name: 'a', sha256: 'secret' }])),
+      /'api\.tokens\.0\.sha256': the SHA-256 of a token/,
+    ],
     ['a pin cut short', plain((c) => (c.links.p1 = { pins: ['abc'] })), /'links\.p1\.pins\.0': a pin, .*64 hex digits/],
     ['no pin', plain((c) => (c.links.p1 = { pins: [] })), /'links\.p1\.pins': at least one pin/],
     ['a port that is none', plain((c) => (c.links.listen = '0.0.0.0:70000')), /'links\.listen': a port is at most 65535/],
     ['no port', plain((c) => (c.links.listen = '0.0.0.0')), /^p0\.toml: 'links\.listen': an address and a port/],
     ['a size without unit', plain((c) => (c.models = { memory: '8' })), /'models\.memory': a size such as '4 GiB'/],
     ['a limit of nothing', plain((c) => (c.limits = { lanes: 0 })), /'limits\.lanes': .*>=1/],
-    ["the dealer's key as P1's", plain((c) => (c.links.p1 = { pins: [pin('d')] })), /'links\.dealer\.pins' and 'links\.p1\.pins' hold the same key/],
+    [
+      "the dealer's key as P1's",
+      plain((c) => (c.links.p1 = { pins: [pin('d')] })),
+      /'links\.dealer\.pins' and 'links\.p1\.pins' hold the same key/,
+    ],
     ['P0 without a listener', plain((c) => delete c.links.listen), /'links\.listen' is missing: p1 dials p0/],
     ['P1 with one', plain((c) => (c.links.listen = '0.0.0.0:1'), 'p1'), /'links\.listen' is not for p1/],
-    ['P1 that cannot find P0', plain((c) => delete (c.links.p0 as Record<string, unknown>).address, 'p1'), /'links\.p0\.address' is missing: p1 dials p0/],
-    ['P0 told to dial P1', plain((c) => (c.links.p1 = { pins: [pin('1')], address: 'p1:1' })), /'links\.p1\.address' is not for p0: p1 dials it/],
+    [
+      'P1 that cannot find P0',
+      plain((c) => delete (c.links.p0 as Record<string, unknown>).address, 'p1'),
+      /'links\.p0\.address' is missing: p1 dials p0/,
+    ],
+    [
+      'P0 told to dial P1',
+      plain((c) => (c.links.p1 = { pins: [pin('1')], address: 'p1:1' })),
+      /'links\.p1\.address' is not for p0: p1 dials it/,
+    ],
     ['plain HTTP for all the world', plain((c) => (c.api.listen = '0.0.0.0:80')), /plain HTTP: give 'api\.cert' and 'api\.key'/],
     ['a party for nobody', plain((c) => (c.api.tokens = [])), /'api' lets nobody in/],
     ['a party without clients', plain((c) => delete (c as Partial<Plain>).api), /'api' is missing: clients come/],

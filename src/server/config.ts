@@ -135,10 +135,13 @@ function apiRules({ role, api }: Config): string[] {
   const wrong: string[] = [];
   if (!api.cert !== !api.key) wrong.push("'api.cert' and 'api.key' go together");
   if (!api.cert && !isLoopback(hostPort(api.listen).host) && !api.behindProxy)
-    wrong.push(`'api.listen' is ${api.listen}, and plain HTTP: give 'api.cert' and 'api.key', listen on 127.0.0.1, or set 'api.behindProxy' where a proxy does TLS`);
+    wrong.push(
+      `'api.listen' is ${api.listen}, and plain HTTP: give 'api.cert' and 'api.key', listen on 127.0.0.1, or set 'api.behindProxy' where a proxy does TLS`,
+    );
   if (api.clientCa && !api.cert) wrong.push("'api.clientCa' needs TLS: give 'api.cert' and 'api.key'");
   const lets = api.open || api.tokens.length > 0 || api.clientCa !== undefined;
-  if (role === 'dealer' && (lets || api.origins.length > 0)) wrong.push("'api' of the dealer is for owners: 'tokens', 'open', 'clientCa' and 'origins' are the parties'");
+  if (role === 'dealer' && (lets || api.origins.length > 0))
+    wrong.push("'api' of the dealer is for owners: 'tokens', 'open', 'clientCa' and 'origins' are the parties'");
   if (role !== 'dealer' && !lets) wrong.push("'api' lets nobody in: give 'api.tokens' or 'api.clientCa', or set 'api.open'");
   const names = api.tokens.map((t) => t.name);
   const twice = names.find((n, i) => names.indexOf(n) !== i);

@@ -88,7 +88,10 @@ describe('a client that keeps a connection without need loses it', () => {
 
 test('a port in use is named', async () => {
   const { address } = await serve(hello());
-  await expect(serve(hello(), { listen: address })).rejects.toMatchObject({ code: 'port-in-use', message: expect.stringMatching(/'api\.listen': port \d+ on 127\.0\.0\.1 is in use/) });
+  await expect(serve(hello(), { listen: address })).rejects.toMatchObject({
+    code: 'port-in-use',
+    message: expect.stringMatching(/'api\.listen': port \d+ on 127\.0\.0\.1 is in use/),
+  });
 });
 
 test('closing waits for what is being answered, and no longer than asked', async () => {
@@ -97,9 +100,15 @@ test('closing waits for what is being answered, and no longer than asked', async
     await new Promise((resolve) => setTimeout(resolve, Number(c.req.param('ms'))));
     return c.text('done');
   });
-  for (const [ms, limit, expected] of [[300, 5, 'done'], [3000, 0.3, 'cut']] as const) {
+  for (const [ms, limit, expected] of [
+    [300, 5, 'done'],
+    [3000, 0.3, 'cut'],
+  ] as const) {
     const l = await serve(app);
-    const answer = fetch(`http://127.0.0.1:${l.port}/slow/${ms}`).then((r) => r.text(), () => 'cut');
+    const answer = fetch(`http://127.0.0.1:${l.port}/slow/${ms}`).then(
+      (r) => r.text(),
+      () => 'cut',
+    );
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(await seconds(l.close(limit))).toBeLessThan(1);
     expect(await answer).toBe(expected);

@@ -47,7 +47,8 @@ function secure(tls: Tls): ServerOptions {
   const [cert, key, ca] = [read('cert'), read('key'), read('clientCa')];
   try {
     // OpenSSL takes a key of another kind than the certificate's without a word, and then serves neither.
-    if (cert && key && !new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) throw new Error('the key is that of another certificate');
+    if (cert && key && !new X509Certificate(cert).checkPrivateKey(createPrivateKey(key)))
+      throw new Error('the key is that of another certificate');
     return { cert, key, ca, minVersion: 'TLSv1.2' };
   } catch (e) {
     throw new ConfigError(`'api.cert' or 'api.key' is not what TLS takes: ${(e as Error).message}`);
@@ -67,7 +68,9 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
   };
   const answer = getRequestListener(app.fetch);
   // Whether a client's certificate is good enough is for auth.ts to say: tokens may serve instead.
-  const server = tls?.cert ? createSecure({ ...secure(tls), ...limits, requestCert: tls.clientCa !== undefined, rejectUnauthorized: false }, answer) : createServer(limits, answer);
+  const server = tls?.cert
+    ? createSecure({ ...secure(tls), ...limits, requestCert: tls.clientCa !== undefined, rejectUnauthorized: false }, answer)
+    : createServer(limits, answer);
   server.maxConnections = options.connections;
   server.maxRequestsPerSocket = 0;
   // Silence is no fault while an answer is being made; it is while one lies here unread.
@@ -79,7 +82,9 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
     server.once('error', (e: NodeJS.ErrnoException) => {
       const inUse = e.code === 'EADDRINUSE';
       const why = inUse ? 'is in use: stop what listens there, or choose another port' : `cannot be listened on: ${e.message}`;
-      reject(new LinkError(inUse ? 'port-in-use' : 'listen-failed', name, `'${name}.listen': port ${port} on ${host} ${why}`, { cause: e }));
+      reject(
+        new LinkError(inUse ? 'port-in-use' : 'listen-failed', name, `'${name}.listen': port ${port} on ${host} ${why}`, { cause: e }),
+      );
     });
     server.listen(port, host, resolve);
   });

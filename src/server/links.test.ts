@@ -1,16 +1,21 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import { type Identity, makeIdentity } from '../net/keys.ts';
+import { certify, makeAuthority } from '../net/authority.ts';
+import { type Identity, makeIdentity, spkiOf } from '../net/keys.ts';
 import type { Link, LinkError } from '../net/link.ts';
 import { dial } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
 import { parseConfig } from './config.ts';
-import { readIdentity, RoleLinks } from './links.ts';
+import { RoleLinks, readIdentity } from './links.ts';
 
 const host = '127.0.0.1';
-const identities = Object.fromEntries(['p0', 'p1', 'dealer', 'client', 'other'].map((n) => [n, makeIdentity(n)])) as Record<Role | 'client' | 'other', Identity>;
+const identities = Object.fromEntries(['p0', 'p1', 'dealer', 'client', 'other'].map((n) => [n, makeIdentity(n)])) as Record<
+  Role | 'client' | 'other',
+  Identity
+>;
 const pins = (...names: (keyof typeof identities)[]): string[] => names.map((n) => identities[n].spki);
 
 /** One role's links, and what was heard of them. */
@@ -61,8 +66,15 @@ async function start(role: Role, links: object, identity: Identity = identities[
   return { links: made, taken, failures, up: (n) => wait('up', n), down: (n) => wait('down', n), failed: (n) => wait('failed', n) };
 }
 const any = `${host}:0`;
-const p0Links = (dealerPort: number, p1 = pins('p1')) => ({ listen: any, p1: { pins: p1 }, dealer: { pins: pins('dealer'), address: `${host}:${dealerPort}` } });
-const p1Links = (p0Port: number, dealerPort: number) => ({ p0: { pins: pins('p0'), address: `${host}:${p0Port}` }, dealer: { pins: pins('dealer'), address: `${host}:${dealerPort}` } });
+const p0Links = (dealerPort: number, p1 = pins('p1')) => ({
+  listen: any,
+  p1: { pins: p1 },
+  dealer: { pins: pins('dealer'), address: `${host}:${dealerPort}` },
+});
+const p1Links = (p0Port: number, dealerPort: number) => ({
+  p0: { pins: pins('p0'), address: `${host}:${p0Port}` },
+  dealer: { pins: pins('dealer'), address: `${host}:${dealerPort}` },
+});
 const dealerLinks = (listen = any) => ({ listen, p0: { pins: pins('p0') }, p1: { pins: pins('p1') } });
 
 test('three roles find each other, whoever comes last, and again after one has gone', async () => {
@@ -91,7 +103,9 @@ describe('the link between the parties takes P1’s key and no other', () => {
     const p0 = await start('p0', p0Links(1));
     const from = p0.failures.length;
     const address = { host, port: p0.links.port! };
-    await expect(dial({ ...address, identity: identities[who], peer: { name: 'p0', spki: identities.p0.spki } })).rejects.toMatchObject({ code: 'auth' });
+    await expect(dial({ ...address, identity: identities[who], peer: { name: 'p0', spki: identities.p0.spki } })).rejects.toMatchObject({
+      code: 'auth',
+    });
     while (!p0.failures.slice(from).some((e) => e.code === 'auth')) await p0.failed(p0.failures.length + 1);
     expect(p0.taken).toEqual([]);
     expect(p0.links.missing).toContain('p1');
@@ -104,6 +118,30 @@ describe('the link between the parties takes P1’s key and no other', () => {
     await p1.up(1);
     expect(p1.taken.map(([peer]) => peer)).toEqual(['dealer']);
   });
+});
+
+test('dates and issuers do not count where the key does: an expired certificate of the pinned key', async () => {
+  const tenYearsAgo = Date.now() - 10 * 366 * 86_400_000;
+  const { keyPem, certPem } = certify(makeAuthority('whoever', tenYearsAgo), ['elsewhere.example.org'], tenYearsAgo);
+  const expired: Identity = { name: 'p1', keyPem, certPem, spki: spkiOf(certPem) };
+  const links = p0Links(1);
+  const p0 = await start('p0', { ...links, p1: { pins: [expired.spki] } });
+  const p1 = await start('p1', p1Links(p0.links.port!, 1), expired);
+  await Promise.all([p0.up(1), p1.up(1)]);
+  expect(p0.links.spkiOf('p1')).toBe(expired.spki);
+});
+
+test('strangers’ connections are bounded, and leave the way free when they go', async () => {
+  const p0 = await start('p0', p0Links(1));
+  const sockets = Array.from({ length: 160 }, () => connect(p0.links.port!, host));
+  let closed = 0;
+  for (const s of sockets) s.once('close', () => closed++).on('error', () => {});
+  while (closed < 32) await new Promise((resolve) => setTimeout(resolve, 10));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(closed).toBe(32);
+  for (const s of sockets) s.destroy();
+  const p1 = await start('p1', p1Links(p0.links.port!, 1));
+  await Promise.all([p0.up(1), p1.up(1)]);
 });
 
 describe('pins change while links stand', () => {
@@ -168,6 +206,8 @@ describe('a key and its certificate', () => {
     expect(write(keyPem, identities.p1.certPem)).toThrow(/does not carry the key/);
     expect(write('no key', certPem)).toThrow(/no PEM key or certificate/);
     rmSync(join(dir, 'c'));
-    expect(() => readIdentity({ ...configOf('p0', p0Links(1)), links: { key: join(dir, 'k'), cert: join(dir, 'c') } })).toThrow(/'links\.cert': ENOENT/);
+    expect(() => readIdentity({ ...configOf('p0', p0Links(1)), links: { key: join(dir, 'k'), cert: join(dir, 'c') } })).toThrow(
+      /'links\.cert': ENOENT/,
+    );
   });
 });

@@ -8,7 +8,7 @@ import { type Identity, spkiOf } from '../net/keys.ts';
 import type { Link, LinkError, LinkOptions } from '../net/link.ts';
 import { dial, keyOfPeer, type Listener, listen, type Peer } from '../net/tls.ts';
 import type { Role } from '../runtime/model.ts';
-import { callers, type Config, ConfigError, dials } from './config.ts';
+import { type Config, ConfigError, callers, dials } from './config.ts';
 import { bytesOf, hostPort } from './schema.ts';
 
 export interface LinkEvents {
@@ -44,7 +44,8 @@ export function readIdentity({ role, links }: Config): Identity {
   };
   const [keyPem, certPem] = [read('key'), read('cert')];
   try {
-    if (new X509Certificate(certPem).checkPrivateKey(createPrivateKey(keyPem))) return { name: role, keyPem, certPem, spki: spkiOf(certPem) };
+    if (new X509Certificate(certPem).checkPrivateKey(createPrivateKey(keyPem)))
+      return { name: role, keyPem, certPem, spki: spkiOf(certPem) };
   } catch (e) {
     throw new ConfigError(`'links.key' or 'links.cert' is no PEM key or certificate: ${(e as Error).message}`);
   }
@@ -77,7 +78,10 @@ export class RoleLinks {
     if (config.links.listen) {
       const where = hostPort(config.links.listen);
       const onRefused = (error: LinkError): void => events.failed(error);
-      links.#listener = await listen({ ...where, identity, peers: links.#callers(), connections: mostConnections, onRefused, ...links.#options }, (link) => links.#take(link.peer as Role, link));
+      links.#listener = await listen(
+        { ...where, identity, peers: links.#callers(), connections: mostConnections, onRefused, ...links.#options },
+        (link) => links.#take(link.peer as Role, link),
+      );
     }
     for (const peer of dials[config.role]) void links.#keepDialling(peer);
     return links;
@@ -102,7 +106,12 @@ export class RoleLinks {
     return this.#others.map((peer) => {
       const link = this.#up.get(peer);
       const { sent, received } = this.#past.get(peer) ?? { sent: 0, received: 0 };
-      return { peer, up: link !== undefined, sentBytes: sent + (link?.counters.sentBytes ?? 0), receivedBytes: received + (link?.counters.receivedBytes ?? 0) };
+      return {
+        peer,
+        up: link !== undefined,
+        sentBytes: sent + (link?.counters.sentBytes ?? 0),
+        receivedBytes: received + (link?.counters.receivedBytes ?? 0),
+      };
     });
   }
 
@@ -148,7 +157,10 @@ export class RoleLinks {
       before.close();
       return;
     }
-    if (this.#closed) return link.close();
+    if (this.#closed) {
+      link.close();
+      return;
+    }
     this.#up.set(peer, link);
     this.#said.delete(peer);
     this.#events.connect(peer, link);
@@ -175,7 +187,12 @@ export class RoleLinks {
     for (let pause = firstPause; !this.#closed; pause = Math.min(2 * pause, 1000 * this.#config.times.redial)) {
       try {
         const { address } = this.#config.links[peer]!;
-        const options = { ...hostPort(address!), identity: this.#identity, peer: this.#peer(peer), connectTimeout: 1000 * this.#config.times.connect };
+        const options = {
+          ...hostPort(address!),
+          identity: this.#identity,
+          peer: this.#peer(peer),
+          connectTimeout: 1000 * this.#config.times.connect,
+        };
         this.#take(peer, await dial({ ...options, ...this.#options }));
         return;
       } catch (e) {

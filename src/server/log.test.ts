@@ -17,8 +17,27 @@ test('a line is one JSON object that says when, who and how serious', () => {
 test('a line for a step and one for a session, with times, sizes and names', () => {
   const { log, last } = heard();
   const events = logEvents(log);
-  events.stepDone!({ client: 'web', hash: 'ab'.repeat(32), params: { n: 8 }, queuedSeconds: 0.0123, seconds: 1.5, rounds: 7, sentBytes: 10, receivedBytes: 20 });
-  expect(last()).toMatchObject({ msg: 'step', client: 'web', model: 'abababababab', params: { n: 8 }, queued: 12.3, ms: 1500, rounds: 7, sent: 10, received: 20 });
+  events.stepDone!({
+    client: 'web',
+    hash: 'ab'.repeat(32),
+    params: { n: 8 },
+    queuedSeconds: 0.0123,
+    seconds: 1.5,
+    rounds: 7,
+    sentBytes: 10,
+    receivedBytes: 20,
+  });
+  expect(last()).toMatchObject({
+    msg: 'step',
+    client: 'web',
+    model: 'abababababab',
+    params: { n: 8 },
+    queued: 12.3,
+    ms: 1500,
+    rounds: 7,
+    sent: 10,
+    received: 20,
+  });
   events.sessionEnded!('web', 'ab'.repeat(32), 'timeout');
   expect(last()).toMatchObject({ msg: 'session ended', client: 'web', code: 'timeout' });
   events.sessionEnded!('web', 'ab'.repeat(32));
@@ -29,7 +48,13 @@ test('what must not be logged is not, wherever in an object it stands', () => {
   const { log, lines } = heard('debug');
   const secret = 'deadbeef';
   for (const name of ['authorization', 'token', 'seed', 'share', 'words', 'input', 'bytes', 'key', 'keyPem', 'payload'])
-    for (const value of [{ [name]: secret }, { a: { [name]: secret } }, { a: { b: { [name]: secret } } }, { a: { b: { c: { [name]: secret } } } }]) log.info(value, 'a line');
+    for (const value of [
+      { [name]: secret },
+      { a: { [name]: secret } },
+      { a: { b: { [name]: secret } } },
+      { a: { b: { c: { [name]: secret } } } },
+    ])
+      log.info(value, 'a line');
   expect(lines).toHaveLength(40);
   expect(lines.join('')).not.toContain(secret);
 });

@@ -9,7 +9,24 @@ import { modelLabel } from './metrics.ts';
 
 export type { Logger } from 'pino';
 
-const secrets = ['authorization', 'cookie', 'token', 'tokens', 'sha256', 'key', 'keyPem', 'seed', 'seeds', 'share', 'shares', 'words', 'input', 'inputs', 'bytes', 'payload'];
+const secrets = [
+  'authorization',
+  'cookie',
+  'token',
+  'tokens',
+  'sha256',
+  'key',
+  'keyPem',
+  'seed',
+  'seeds',
+  'share',
+  'shares',
+  'words',
+  'input',
+  'inputs',
+  'bytes',
+  'payload',
+];
 /** An object is looked into this deep. */
 const depths = ['', '*.', '*.*.', '*.*.*.'];
 
@@ -22,7 +39,9 @@ export function makeLog(role: Config['role'], level: Config['log']['level'], wri
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: depths.flatMap((d) => secrets.map((s) => d + s)), censor: '[not logged]' },
     // An error's message is written for people; its stack is for whoever debugs.
-    serializers: { err: ({ code, message, stack }: Error & { code?: string }) => ({ code, message, ...(level === 'debug' ? { stack } : {}) }) },
+    serializers: {
+      err: ({ code, message, stack }: Error & { code?: string }) => ({ code, message, ...(level === 'debug' ? { stack } : {}) }),
+    },
   };
   // Written at once: what is logged before a crash is on its way already.
   return pino(options, write ? { write } : destination({ dest: 1, sync: true }));
@@ -36,7 +55,16 @@ export function logEvents(log: Logger): HostEvents & DealerEvents {
     sessionEnded: (client, hash, code) => log.info({ client, model: modelLabel(hash), ...(code && { code }) }, 'session ended'),
     stepDone: (r) =>
       log.info(
-        { client: r.client, model: modelLabel(r.hash), params: r.params, queued: milliseconds(r.queuedSeconds), ms: milliseconds(r.seconds), rounds: r.rounds, sent: r.sentBytes, received: r.receivedBytes },
+        {
+          client: r.client,
+          model: modelLabel(r.hash),
+          params: r.params,
+          queued: milliseconds(r.queuedSeconds),
+          ms: milliseconds(r.seconds),
+          rounds: r.rounds,
+          sent: r.sentBytes,
+          received: r.receivedBytes,
+        },
         'step',
       ),
     stepDealt: (r) => log.info({ model: modelLabel(r.hash), params: r.params, ms: milliseconds(r.seconds), sent: r.bytes }, 'step dealt'),

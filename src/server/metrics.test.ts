@@ -23,11 +23,16 @@ const metrics = () => {
 
 test('what is asked at each scrape is what is so then', async () => {
   const { now, value } = metrics();
-  expect([await value('ready'), await value('sessions'), await value('link_up{peer="p1"}'), await value('models_resident')]).toEqual([1, 0, 1, 1]);
+  expect([await value('ready'), await value('sessions'), await value('link_up{peer="p1"}'), await value('models_resident')]).toEqual([
+    1, 0, 1, 1,
+  ]);
   Object.assign(now, { sessions: 3, queued: 2, running: 1, up: false, sent: 9, ready: false, memory: 0 });
   expect([await value('ready'), await value('sessions'), await value('queue_length'), await value('running_steps')]).toEqual([0, 3, 2, 1]);
   expect([await value('link_up{peer="p1"}'), await value('models_resident')]).toEqual([0, 0]);
-  expect([await value('link_bytes_total{peer="p1",direction="sent"}'), await value('link_bytes_total{peer="p1",direction="received"}')]).toEqual([9, 7]);
+  expect([
+    await value('link_bytes_total{peer="p1",direction="sent"}'),
+    await value('link_bytes_total{peer="p1",direction="received"}'),
+  ]).toEqual([9, 7]);
   expect(await value('reload_age_seconds')).toBeCloseTo(5, 0);
 });
 
@@ -36,11 +41,21 @@ test('steps, sessions and gates are counted', async () => {
   const step = { client: 'a', hash, params: {}, queuedSeconds: 0.2, seconds: 0.03, rounds: 4, sentBytes: 10, receivedBytes: 30 };
   events.sessionOpened('a', hash);
   events.stepDone({ ...step, profile: new Map([['square', 0.5]]) });
-  events.stepDone({ ...step, profile: new Map([['square', 0.25], ['extend', 1]]) });
+  events.stepDone({
+    ...step,
+    profile: new Map([
+      ['square', 0.25],
+      ['extend', 1],
+    ]),
+  });
   events.sessionEnded('a', hash);
   events.sessionEnded('a', hash, 'peer-failed');
   modelEvicted();
-  expect([await value(`sessions_opened_total{model="${label}"}`), await value('sessions_ended_total{code="none"}'), await value('sessions_ended_total{code="peer-failed"}')]).toEqual([1, 1, 1]);
+  expect([
+    await value(`sessions_opened_total{model="${label}"}`),
+    await value('sessions_ended_total{code="none"}'),
+    await value('sessions_ended_total{code="peer-failed"}'),
+  ]).toEqual([1, 1, 1]);
   expect([await value(`steps_total{model="${label}"}`), await value(`rounds_total{model="${label}"}`)]).toEqual([2, 8]);
   expect([await value('gate_seconds_total{gate="square"}'), await value('gate_seconds_total{gate="extend"}')]).toEqual([0.75, 1]);
   expect([await value(`step_seconds_count{model="${label}"}`), await value(`queue_seconds_sum{model="${label}"}`)]).toEqual([2, 0.4]);

@@ -2,7 +2,7 @@
  * What Prometheus sees of a role. Labels are models (the first 12 digits of the program's hash), peers, codes and kinds of gates: what is public
  * anyway, and of a bounded number. Nothing is derived from a share.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Program } from '../program/program.ts';
 import { resolve } from '../program/program.ts';
 import type { DealerEvents, HostEvents, HostLoad } from '../session/events.ts';
@@ -45,8 +45,10 @@ export function roleMetrics(sources: Sources): RoleMetrics {
         collect(this);
       },
     });
-  const counter = (name: string, help: string, labelNames: string[] = []): Counter => new Counter({ name: `subrosa_${name}_total`, help, labelNames, registers });
-  const histogram = (name: string, help: string): Histogram => new Histogram({ name: `subrosa_${name}`, help, labelNames: ['model'], buckets: secondsBuckets, registers });
+  const counter = (name: string, help: string, labelNames: string[] = []): Counter =>
+    new Counter({ name: `subrosa_${name}_total`, help, labelNames, registers });
+  const histogram = (name: string, help: string): Histogram =>
+    new Histogram({ name: `subrosa_${name}`, help, labelNames: ['model'], buckets: secondsBuckets, registers });
 
   // Process memory, CPU, descriptors, the event loop's lag, the engine's heap.
   collectDefaultMetrics({ register: registry });
@@ -86,13 +88,18 @@ export function roleMetrics(sources: Sources): RoleMetrics {
   const queueSeconds = histogram('queue_seconds', 'In the queue, before a step starts');
   const evictions = counter('model_evictions', 'Models that left memory for others');
   const used = new Map<string, number>();
-  gauge('bound_used_ratio', "The program's tightest tensor: the largest value allowed, over half the ring. A fact of the program; no value is looked at", ['model'], (g) => {
-    for (const { hash } of sources.models()) {
-      const program = used.has(hash) ? undefined : sources.program(hash);
-      if (program) used.set(hash, tightest(program));
-      g.set({ model: modelLabel(hash) }, used.get(hash) ?? 0);
-    }
-  });
+  gauge(
+    'bound_used_ratio',
+    "The program's tightest tensor: the largest value allowed, over half the ring. A fact of the program; no value is looked at",
+    ['model'],
+    (g) => {
+      for (const { hash } of sources.models()) {
+        const program = used.has(hash) ? undefined : sources.program(hash);
+        if (program) used.set(hash, tightest(program));
+        g.set({ model: modelLabel(hash) }, used.get(hash) ?? 0);
+      }
+    },
+  );
   const profiled = (profile: ReadonlyMap<string, number> | undefined): void => {
     for (const [gate, seconds] of profile ?? []) gateSeconds.inc({ gate }, seconds);
   };

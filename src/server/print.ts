@@ -37,7 +37,10 @@ export function configKeys(): { readonly section: string; readonly doc: string; 
 export function configTables(): string {
   const cell = (text: string): string => text.replaceAll('|', '\\|');
   const tables = configKeys().map(({ section, doc, rows }) => {
-    const lines = rows.map(({ key, fallback, required, live, doc: meaning }) => `| \`${key}\` | ${required ? 'required' : fallback === undefined ? '' : `\`${fallback}\``} | ${live ? '✓' : ''} | ${cell(meaning)} |`);
+    const lines = rows.map(
+      ({ key, fallback, required, live, doc: meaning }) =>
+        `| \`${key}\` | ${required ? 'required' : fallback === undefined ? '' : `\`${fallback}\``} | ${live ? '✓' : ''} | ${cell(meaning)} |`,
+    );
     return `**${doc}**${section ? ` \`[${section}]\`` : ''}\n\n| key | default | live | |\n|---|---|---|---|\n${lines.join('\n')}\n`;
   });
   return tables.join('\n');
@@ -51,7 +54,10 @@ export function configText(config: Config): string {
     for (const { key, live, doc: meaning } of rows) {
       const name = key.slice(key.lastIndexOf('.') + 1);
       const value = values?.[name];
-      lines.push(`# ${meaning}${live ? ' (live)' : ''}`, value === undefined ? `# ${name} =` : `${name} = ${toml(shown(schemaOf(section, name), value))}`);
+      lines.push(
+        `# ${meaning}${live ? ' (live)' : ''}`,
+        value === undefined ? `# ${name} =` : `${name} = ${toml(shown(schemaOf(section, name), value))}`,
+      );
     }
   }
   return `${lines.join('\n')}\n`;

@@ -28,7 +28,8 @@ export function bare(schema: z.core.$ZodType): z.ZodType {
   return isWrapped(s) ? bare(s.unwrap()) : s;
 }
 
-const isWrapped = (s: z.ZodType): s is z.ZodOptional | z.ZodDefault | z.ZodPrefault => s instanceof z.ZodOptional || s instanceof z.ZodDefault || s instanceof z.ZodPrefault;
+const isWrapped = (s: z.ZodType): s is z.ZodOptional | z.ZodDefault | z.ZodPrefault =>
+  s instanceof z.ZodOptional || s instanceof z.ZodDefault || s instanceof z.ZodPrefault;
 
 /** 'host:port' or '[::1]:port'. */
 export function hostPort(address: string): { host: string; port: number } {
@@ -43,12 +44,24 @@ export function bytesOf(size: string): number {
 }
 
 const live = { live: true };
-const path = (description: string, more: Meta = {}) => z.string().min(1).meta({ description, path: true, ...more });
+const path = (description: string, more: Meta = {}) =>
+  z
+    .string()
+    .min(1)
+    .meta({ description, path: true, ...more });
 const text = (pattern: RegExp, expected: string) => z.string().regex(pattern, `${expected} is expected`);
-const address = () => text(/^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/, "an address and a port, 'host:port',").refine((a) => !(hostPort(a).port > 65535), 'a port is at most 65535');
-const seconds = (fallback: number, description: string, least = 0.1) => z.number().min(least).max(86400).default(fallback).describe(description);
+const address = () =>
+  text(/^(\[[0-9a-fA-F:.]+\]|[^:\s[\]]+):\d{1,5}$/, "an address and a port, 'host:port',").refine(
+    (a) => !(hostPort(a).port > 65535),
+    'a port is at most 65535',
+  );
+const seconds = (fallback: number, description: string, least = 0.1) =>
+  z.number().min(least).max(86400).default(fallback).describe(description);
 const count = (fallback: number, most: number, description: string) => z.int().min(1).max(most).default(fallback).describe(description);
-const size = (fallback: string, description: string) => text(/^\d+(\.\d+)? ?[KMGT]iB$/, "a size such as '4 GiB'").default(fallback).describe(description);
+const size = (fallback: string, description: string) =>
+  text(/^\d+(\.\d+)? ?[KMGT]iB$/, "a size such as '4 GiB'")
+    .default(fallback)
+    .describe(description);
 const name = () => text(/^[\w.@-]{1,64}$/, "a name of 1 to 64 letters, digits, '.', '_', '@' or '-'");
 const rate = () => z.number().positive();
 
@@ -83,18 +96,34 @@ const Api = z.strictObject({
   listen: address().describe('host:port of the HTTP interface'),
   cert: path('PEM certificate chain of the interface; from a public authority, for browsers. Without it: plain HTTP', live).optional(),
   key: path('its private key, PEM', live).optional(),
-  behindProxy: z.boolean().default(false).describe('allows plain HTTP on an address that is not loopback: a proxy in front does TLS, and says who called in X-Forwarded-For'),
-  clientCa: path('PEM certificates of an authority: whoever has a certificate of it needs no token, and is called by its common name').optional(),
-  tokens: z.array(Token).default([]).meta({ description: 'who may use the models: {name, sha256 (of the token), stepsPerMinute (if limited)}', ...live }),
-  open: z.boolean().default(false).meta({ description: 'anyone may use the models, without token or certificate; quotas go by address', ...live }),
-  stepsPerMinute: rate().optional().meta({ description: 'quota of callers that have none of their own. Without it: none', ...live }),
+  behindProxy: z
+    .boolean()
+    .default(false)
+    .describe('allows plain HTTP on an address that is not loopback: a proxy in front does TLS, and says who called in X-Forwarded-For'),
+  clientCa: path(
+    'PEM certificates of an authority: whoever has a certificate of it needs no token, and is called by its common name',
+  ).optional(),
+  tokens: z
+    .array(Token)
+    .default([])
+    .meta({ description: 'who may use the models: {name, sha256 (of the token), stepsPerMinute (if limited)}', ...live }),
+  open: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'anyone may use the models, without token or certificate; quotas go by address', ...live }),
+  stepsPerMinute: rate()
+    .optional()
+    .meta({ description: 'quota of callers that have none of their own. Without it: none', ...live }),
   origins: z
     .array(text(/^\*$|^https?:\/\/[^/\s]+$/, "an origin such as 'https://example.org', or '*',"))
     .default([])
     .describe("pages that may call from browsers (CORS): origins such as 'https://example.org', or '*'"),
 });
 
-const Owner = z.strictObject({ name: name(), key: text(/^[A-Za-z0-9+/]{43}=$|^[0-9a-f]{64}$/, 'an Ed25519 public key, its 32 bytes in base64 or hex,') });
+const Owner = z.strictObject({
+  name: name(),
+  key: text(/^[A-Za-z0-9+/]{43}=$|^[0-9a-f]{64}$/, 'an Ed25519 public key, its 32 bytes in base64 or hex,'),
+});
 
 const Models = z.strictObject({
   dir: path('where models lie, one folder each, named by hash').default('models'),
@@ -128,18 +157,26 @@ const Times = z.strictObject({
 });
 
 const Metrics = z.strictObject({
-  listen: address().optional().describe('host:port of /metrics (Prometheus), /healthz and /readyz, in plain HTTP, for your own network only. Without it: none'),
+  listen: address()
+    .optional()
+    .describe('host:port of /metrics (Prometheus), /healthz and /readyz, in plain HTTP, for your own network only. Without it: none'),
   profile: z.boolean().default(false).describe('count seconds by kind of gate, too'),
 });
 
 const Log = z.strictObject({
-  level: z.enum(['debug', 'info', 'warn', 'error']).default('info').meta({ description: 'debug, info (a line a step and a session), warn or error', ...live }),
+  level: z
+    .enum(['debug', 'info', 'warn', 'error'])
+    .default('info')
+    .meta({ description: 'debug, info (a line a step and a session), warn or error', ...live }),
 });
 
 export const ConfigSchema = z.strictObject({
   role: z.enum(['p0', 'p1', 'dealer']).describe('p0, p1 or dealer'),
   threads: count(1, 8, 'threads that compute'),
-  owners: z.array(Owner).default([]).meta({ description: 'who may put models here: {name, key (Ed25519, public, base64 or hex)}', ...live }),
+  owners: z
+    .array(Owner)
+    .default([])
+    .meta({ description: 'who may put models here: {name, key (Ed25519, public, base64 or hex)}', ...live }),
   links: Links.describe('Links between roles: mutual TLS 1.3, each key pinned'),
   api: Api.optional().describe('HTTP interface: clients and owners at parties, owners at the dealer (which needs none)'),
   models: Models.prefault({}).describe('Models'),

@@ -49,7 +49,11 @@ async function start(options: StartOptions = {}): Promise<RunningRole> {
 test('says where it listens, what is missing, and what was added to its interface', async () => {
   write();
   const role = await start({ extend: (app) => void app.get('/v1/extra', (c) => c.text('more')) });
-  expect(role.addresses).toEqual({ links: undefined, api: expect.stringMatching(/^127\.0\.0\.1:\d+$/), metrics: expect.stringMatching(/^127\.0\.0\.1:\d+$/) });
+  expect(role.addresses).toEqual({
+    links: undefined,
+    api: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+    metrics: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+  });
   expect(role.missing()).toEqual(['p0 is not connected', 'dealer is not connected']);
   expect(await (await fetch(`http://${role.addresses.api}/v1/extra`)).text()).toBe('more');
   for (const address of [role.addresses.api, role.addresses.metrics]) expect((await fetch(`http://${address}/readyz`)).status).toBe(503);
@@ -64,10 +68,20 @@ test('says where it listens, what is missing, and what was added to its interfac
 describe('reload', () => {
   const names = (address: string): Promise<string> =>
     new Promise((resolve, reject) => {
-      get({ host: '127.0.0.1', port: Number(address.split(':')[1]), servername: 'localhost', path: '/healthz', ca: authority.certPem, agent: false }, (r) => {
-        const { subjectaltname } = (r.socket as unknown as { getPeerCertificate(): { subjectaltname: string } }).getPeerCertificate();
-        r.resume().once('end', () => resolve(subjectaltname));
-      }).once('error', reject);
+      get(
+        {
+          host: '127.0.0.1',
+          port: Number(address.split(':')[1]),
+          servername: 'localhost',
+          path: '/healthz',
+          ca: authority.certPem,
+          agent: false,
+        },
+        (r) => {
+          const { subjectaltname } = (r.socket as unknown as { getPeerCertificate(): { subjectaltname: string } }).getPeerCertificate();
+          r.resume().once('end', () => resolve(subjectaltname));
+        },
+      ).once('error', reject);
     });
   const secure = (c: Record<string, Record<string, unknown>>): void => void Object.assign(c.api, { cert: 'api.crt', key: 'api.key' });
 
@@ -96,7 +110,8 @@ describe('reload', () => {
     const role = await start();
     certificate('after.example.org');
     const until = Date.now() + 8000;
-    while (!(await names(role.addresses.api!)).includes('after') && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 100));
+    while (!(await names(role.addresses.api!)).includes('after') && Date.now() < until)
+      await new Promise((resolve) => setTimeout(resolve, 100));
     expect(await names(role.addresses.api!)).toContain('after');
   }, 20_000);
 });

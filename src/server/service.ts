@@ -19,9 +19,9 @@ import { PartyHost } from '../session/party.ts';
 import { adminApi } from './admin.ts';
 import { clientApi, errorResponse } from './api.ts';
 import { authenticator } from './auth.ts';
-import { changes, type Config, ConfigError, readConfig } from './config.ts';
+import { type Config, ConfigError, changes, readConfig } from './config.ts';
 import { type App, type HttpListener, listenHttp } from './http.ts';
-import { readIdentity, RoleLinks } from './links.ts';
+import { RoleLinks, readIdentity } from './links.ts';
 import { type Logger, logEvents, makeLog } from './log.ts';
 import { modelLabel, type RoleMetrics, roleMetrics } from './metrics.ts';
 import { type ModelEvent, RoleModels } from './models.ts';
@@ -35,7 +35,7 @@ export interface StartOptions {
   readonly file?: string;
   /** Hears what the host tells, beside metrics and log. */
   readonly events?: HostEvents;
-  /** Adds routes to the HTTP interface, before all others. */
+  /** Adds routes to the HTTP interface, before all others but health. */
   readonly extend?: (app: App) => void;
 }
 
@@ -91,7 +91,10 @@ class Service implements RunningRole {
   private draining?: Promise<void>;
   private closing?: Promise<void>;
 
-  constructor(config: Config, private readonly options: StartOptions) {
+  constructor(
+    config: Config,
+    private readonly options: StartOptions,
+  ) {
     this.config = config;
     this.role = config.role;
     this.identity = readIdentity(config);
@@ -130,8 +133,10 @@ class Service implements RunningRole {
   async start(): Promise<void> {
     const { config, options } = this;
     const common = { times: config.times, connections: config.limits.connections };
-    if (config.api) this.api = await listenHttp(this.interface(config.api), { ...common, name: 'api', listen: config.api.listen, tls: config.api });
-    if (config.metrics.listen) this.monitor = await listenHttp(this.monitoring(), { ...common, name: 'metrics', listen: config.metrics.listen });
+    if (config.api)
+      this.api = await listenHttp(this.interface(config.api), { ...common, name: 'api', listen: config.api.listen, tls: config.api });
+    if (config.metrics.listen)
+      this.monitor = await listenHttp(this.monitoring(), { ...common, name: 'metrics', listen: config.metrics.listen });
     this.links = await RoleLinks.open(config, this.identity, {
       connect: (peer, link) => this.connect(peer, link),
       up: (peer) => {
@@ -146,7 +151,14 @@ class Service implements RunningRole {
     this.log.info({ ...this.addresses, pin: this.identity.spki }, 'listening');
     const { file } = options;
     if (!file) return;
-    const files = (): (string | undefined)[] => [file, this.config.links.cert, this.config.links.key, this.config.api?.cert, this.config.api?.key, this.config.api?.clientCa];
+    const files = (): (string | undefined)[] => [
+      file,
+      this.config.links.cert,
+      this.config.links.key,
+      this.config.api?.cert,
+      this.config.api?.key,
+      this.config.api?.clientCa,
+    ];
     this.unwatch = watchFiles(files, () => void this.reload().catch(() => {}));
   }
 
@@ -251,7 +263,8 @@ class Service implements RunningRole {
     app.notFound((c) => errorResponse(c, new SubrosaError('bad-message', `no such route: ${c.req.method} ${c.req.path}`)));
     this.health(app);
     this.options.extend?.(app);
-    const onEvent = (e: { owner: string; action: string; hash: string }): void => this.log.info({ owner: e.owner, model: modelLabel(e.hash) }, `owner: ${e.action}`);
+    const onEvent = (e: { owner: string; action: string; hash: string }): void =>
+      this.log.info({ owner: e.owner, model: modelLabel(e.hash) }, `owner: ${e.action}`);
     app.route('/', adminApi({ role: this.role, models: this.models, owners: () => this.config.owners, onEvent, onError }));
     if (this.host instanceof DealerHost) return app;
     const authenticate = authenticator(() => this.config.api ?? api);
@@ -262,10 +275,16 @@ class Service implements RunningRole {
       authenticate: (c) => authenticate((c.env as HttpBindings).incoming),
       ready: () => {
         const [why] = this.missing();
-        return why === undefined ? undefined : new SubrosaError(this.draining ? 'draining' : 'not-ready', `this party takes no sessions now: ${why}`);
+        return why === undefined
+          ? undefined
+          : new SubrosaError(this.draining ? 'draining' : 'not-ready', `this party takes no sessions now: ${why}`);
       },
       origins: api.origins,
-      limits: { openSeconds: this.config.limits.waitSeconds, uploadBytes: bytesOf(this.config.limits.uploads), stallSeconds: this.config.times.stall },
+      limits: {
+        openSeconds: this.config.limits.waitSeconds,
+        uploadBytes: bytesOf(this.config.limits.uploads),
+        stallSeconds: this.config.times.stall,
+      },
       onError,
     });
     return app.route('/', client) as unknown as App;

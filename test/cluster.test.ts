@@ -58,7 +58,7 @@ describe.each(['public', 'private'] as const)('with %s weights', (kind) => {
       const plain = plainLogits(images[i]);
       expect(got.shape).toEqual([1, 10]);
       expect(argmax(got.data)).toBe(argmax(plain));
-      expect(furthest(got.data, plain)).toBeLessThanOrEqual(0.06);
+      expect(furthest(got.data, plain)).toBeLessThanOrEqual(0.02);
       expect({ rounds: stats.rounds, bytes: stats.bytes }).toEqual({ rounds, bytes });
     }
   });

@@ -63,17 +63,13 @@ describe.each(kinds)('with %s weights', (kind) => {
     expect(() => check(models.get(kind)!.program)).not.toThrow();
   });
 
-  // Rounding is random: over all 200 images the median error is 0.0045, 1 in 50 is above 0.02, the largest seen is 0.056.
-  test('ten images: the plaintext’s class, logits within 0.02 (one of them within 0.06)', () => {
+  test('ten images: the plaintext’s class, logits within 0.02', () => {
     const c = cluster(kind);
-    const off = Array.from({ length: 10 }, (_, i) => {
-      const [got, plain] = [run(c, i), plainLogits(images[i])];
+    for (const image of images.slice(0, 10)) {
+      const [got, plain] = [run(c, images.indexOf(image)), plainLogits(image)];
       expect(argmax(got)).toBe(argmax(plain));
-      return furthest(got, plain);
-    });
-    off.sort((a, b) => a - b);
-    expect(off[8]).toBeLessThanOrEqual(0.02);
-    expect(off[9]).toBeLessThanOrEqual(0.06);
+      expect(furthest(got, plain)).toBeLessThanOrEqual(0.02);
+    }
   });
 
   test('rounds and bytes are those of cost, and for two images the same, message by message', () => {

@@ -24,8 +24,8 @@ describe.each([
   ['public', 200],
   ['private', 40],
 ] as const)('the vision transformer with %s weights', (kind, count) => {
-  // Rounding is random, and its errors have a tail: median 0.0045, 98 % within 0.02, largest of thousands of runs 0.056.
-  test(`${count} test images: the plaintext’s class; logits within 0.02 for 19 of 20, within 0.08 for all`, async () => {
+  // Rounding is random: median 0.0015, largest of thousands of runs 0.012.
+  test(`${count} test images: the plaintext’s class; logits within 0.02`, async () => {
     const { dir, program } = await compiledOf('fashion-vit', { weights: kind });
     const [p0, p1, dealer] = (['p0', 'p1', 'dealer'] as const).map((role, i) =>
       loadModel(program, role, threeKernels()[i], weightSource(dir, role)),
@@ -43,9 +43,7 @@ describe.each([
       off.push(furthest(got, plain));
       if (argmax(got) === image.label) right++;
     }
-    off.sort((a, b) => a - b);
-    expect(off[Math.floor(0.95 * count) - 1]).toBeLessThanOrEqual(0.02);
-    expect(off.at(-1)).toBeLessThanOrEqual(0.08);
+    expect(Math.max(...off)).toBeLessThanOrEqual(0.02);
     expect(right / count).toBeGreaterThan(0.85);
     console.log(`${kind}: ${right} of ${count} right, logits off by ${Math.max(...off).toFixed(4)} at most`);
   });

@@ -6,7 +6,8 @@
  *   b ← b²/Σb²                        J − 1 times: temperature 1, exactly softmax(s)
  *
  * No maximum is taken: after J coolings every row sum lies in a range fixed by the row length, and the exponential's range is 2^J times
- * shorter. Reciprocals but the last may be crude, since a row factor cancels at the next stage; the last divides after the product with v.
+ * shorter. Reciprocals but the last may be crude, since a row factor cancels at the next stage; the last divides after the product with v,
+ * or before it where the precision asks for that.
  * Heads with the same J run together; groups share rounds.
  */
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
@@ -17,9 +18,12 @@ import { activationBits, type Lowering, room, type Val } from './lowering.ts';
 import {
   type Exponential,
   fine,
+  finer,
   type Head,
   lastReciprocal,
   least,
+  padded,
+  productBits,
   Stages,
   squareBits,
   squareMeans,
@@ -140,10 +144,16 @@ class AttentionLowering {
     return b.extend(raw, { s, mul, scale: uniform, bound: this.low.bound(x) }).share!;
   }
 
-  /** log2 of v's scale: b² and v share 31 bits less v's bound; longer rows need more of them in b². */
+  /** Fraction bits that the probabilities and v share: their product's row sums stay below v's bound. */
+  private sharedBits(): number {
+    return Math.floor(room - Math.log2(0.8 * this.low.bound(this.v)));
+  }
+
+  /** log2 of v's scale: longer rows need more of the shared bits in the probabilities, whose rounding errors add up, or in b². */
   private valueScale(): number {
-    const total = Math.floor(room - Math.log2(0.8 * this.low.bound(this.v)));
-    return this.soft.byLength((n) => Math.min(activationBits, total - squareBits(n)));
+    const most = (n: number): number =>
+      this.low.precision.divideFirst ? Math.floor((this.sharedBits() - Math.log2(padded(n)) / 2) / 2) : this.sharedBits() - squareBits(n);
+    return this.soft.byLength((n) => Math.min(activationBits, most(n)));
   }
 
   /** Heads from … to−1: their context [n, heads·d] as a share at 2^12. */
@@ -174,10 +184,23 @@ class AttentionLowering {
     )[0];
     const squares = squareMeans(heads.slice(from, to));
     const a = this.soft.exp(scores, fits.slice(from, to), squares.hi);
-    let { wire } = this.soft.first(a, squares, rows, square);
+    const { divideFirst } = low.precision;
+    const scale = (left: number): number => (divideFirst && left === 0 ? finer : fine);
+    let wire = this.soft.first(a, squares, rows, square, scale(stages - 2));
     // After the first stage the temperature is 2^(J−1); the squares' sums of the next have the range calibrated there.
-    for (let stage = 2; stage < stages; stage++) wire = this.soft.stage(wire, least(range, stages - stage + 1), rows, square);
+    for (let left = stages - 2; left > 0; left--) wire = this.soft.stage(wire, least(range, left + 1), rows, square, scale(left - 1));
+    if (divideFirst) return this.divided(wire, v, from, G, least(range, 1), rows, square);
     return this.weighted(wire, v, from, G, least(range, 1), rows, square);
+  }
+
+  /** (b²/Σb²)·v: the probabilities of a flat row are as precise as those of a steep one. */
+  private divided(x: T, v: T, from: number, G: number, lowest: number, rows: Partial<T>, square: Partial<T>): T {
+    const { b } = this.low;
+    const s = onCases(this.valueScale(), (f) => Math.max(productBits - 20, productBits - this.sharedBits() + f));
+    const p = b.extend(this.soft.last(x, lowest, rows, square), { s, bound: 1.1 }).share!;
+    const y = this.times(b.open(p), v, from, G);
+    const drop = onCases(y.scale as number, (scale) => Math.log2(scale) - activationBits);
+    return this.joined(b.extend(y, { s: drop, bound: this.low.bound(this.v) }).share!, G);
   }
 
   /** (b²·v)/Σb²: the last division has d values a row in place of the row's length. */
@@ -196,11 +219,27 @@ class AttentionLowering {
     );
     const gWire = b.extend(g, { s: this.soft.byLength((l) => fits(l).t + fits(l).u - (29 - 15 - vBits)), share: false, wire: true }).wire!;
     const p = b.extend(squared, { s: this.soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), bound: 1.1 }).share!;
-    const P = b.open(p);
+    const z = this.times(b.open(p), v, from, G);
+    const scale = z.scale as number;
+    const zWire = b.extend(z, { s: onCases(scale, (s) => Math.max(0, Math.round(Math.log2(s)) - 15)), share: false, wire: true }).wire!;
+    const y = b.gate('mul', [zWire, gWire], null, {
+      kind: 'share',
+      bits: 32,
+      scale: onCases2(zWire.scale as number, gWire.scale as number, (s, r) => s * r),
+      bound,
+      shape: [G, n, d],
+    })[0];
+    const out = b.extend(y, { s: Math.floor(Math.log2(y.scale as number)) - activationBits, bound }).share!;
+    return this.joined(out, G);
+  }
+
+  /** P·v of these heads, an accumulator. */
+  private times(P: T, v: T, from: number, G: number): T {
+    const { low, d, n, keys, heads } = this;
     const width = heads.length * d;
-    const scale = onCases2(P.scale as number, v.scale as number, (s, r) => s * r);
     const nd = dimAttr(productOf([n, d]));
-    const z = b.gate(
+    const scale = onCases2(P.scale as number, v.scale as number, (s, r) => s * r);
+    return low.b.gate(
       'matmulShared',
       [P, v],
       {
@@ -213,17 +252,14 @@ class AttentionLowering {
         c: { offset: 0, batch: nd, row: d },
         shape: [G, dimAttr(n), d],
       },
-      { kind: 'share', bits: 32, scale, bound: bound * 1.1, shape: [G, n, d] },
+      { kind: 'share', bits: 32, scale, bound: low.bound(this.v) * 1.1, shape: [G, n, d] },
     )[0];
-    const zWire = b.extend(z, { s: onCases(scale, (s) => Math.max(0, Math.round(Math.log2(s)) - 15)), share: false, wire: true }).wire!;
-    const y = b.gate('mul', [zWire, gWire], null, {
-      kind: 'share',
-      bits: 32,
-      scale: onCases2(zWire.scale as number, gWire.scale as number, (s, r) => s * r),
-      bound,
-      shape: [G, n, d],
-    })[0];
-    const out = b.extend(y, { s: Math.floor(Math.log2(y.scale as number)) - activationBits, bound }).share!;
+  }
+
+  /** Heads next to each other again. */
+  private joined(out: T, G: number): T {
+    const { d, n, heads } = this;
+    const { b } = this.low;
     const turnedOut = b.gate('permute', [out], { perm: [1, 0, 2] }, { ...out, shape: [n, G, d] })[0];
     return b.gate(
       'reshape',

@@ -59,6 +59,10 @@ export const weightBits = 14;
 /** Rings keep |value|·scale below 2^30: what an extension needs. */
 export const room = 30;
 
+const normalisation = /^(LayerNormalization|RMSNormalization)$/;
+/** Operators that keep values as they are. */
+const moves = /^(Reshape|Transpose|Flatten|Squeeze|Unsqueeze|Identity)$/;
+
 export class Lowering {
   readonly values = new Map<string, Val>();
   /** Fraction bits of values that have a scale of their own: inputs as the client sends them, probabilities, positions. */
@@ -248,8 +252,8 @@ export class Lowering {
     const offsets = Array.from(add, (a) => Math.round(a * scale));
     if (!this.b.private)
       return this.b.extend(x, { s: extra, mul: factors, add: offsets, scale: 2 ** f, bound: this.bound(v), label: v.name }).share!;
-    const weight = this.b.weight(names[0], [factors.length], Int32Array.from(factors));
-    const bias = this.b.weight(names[1], [offsets.length], Int32Array.from(offsets));
+    // Each scale has weights (and masks) of its own.
+    const [weight, bias] = [factors, offsets].map((v, i) => this.b.weight(`${names[i]}.${f}`, [v.length], Int32Array.from(v)));
     const z = this.b.gate(
       'mulPrivate',
       [base.order ? this.b.open(x) : this.wire(base, bits)],
@@ -299,18 +303,36 @@ export class Lowering {
       }
     }
     const added = new Set(members);
-    for (const node of this.graph.nodes) if (/^(LayerNormalization|RMSNormalization)$/.test(node.op)) members.add(node.inputs[0]);
+    for (const node of this.graph.nodes) if (normalisation.test(node.op)) members.add(node.inputs[0]);
+    // What is only moved on its way into a stream, or has a constant added, has the stream's scale.
+    for (const node of [...this.graph.nodes].reverse()) {
+      const [out] = node.outputs;
+      if (!members.has(out) || !(moves.test(node.op) || node.op === 'Add')) continue;
+      for (const name of node.inputs) {
+        if (this.graph.constants.has(name) || members.has(name)) continue;
+        members.add(name);
+        if (added.has(out)) added.add(name);
+        join(name, out);
+      }
+    }
     const limit = new Map<string, number>();
     for (const name of members) {
       const r = this.range(name);
       const root = find(name);
       // A value that only a normalisation reads may be small all over: it keeps what an input keeps.
-      const most = added.has(name) ? activationBits : normedBits;
+      const most = !added.has(name) ? normedBits : this.multiplied(name) ? activationBits : this.precision.stream;
       let bits = Math.min(most, Math.floor(room - 1 - Math.log2(2 * Math.max(r.max, 2 ** -6))));
       if (r.rows) bits = Math.min(bits, Math.floor(room - 0.5 - Math.log2(2 * r.rows.centred * lastDim(r))));
       limit.set(root, Math.min(limit.get(root) ?? Infinity, bits));
     }
     for (const name of members) this.streams.set(name, limit.get(find(name))!);
+  }
+
+  /** Whether a product reads the value itself: more bits here would be fewer in its other factor. Linear layers after a normalisation read its x̂. */
+  private multiplied(name: string): boolean {
+    const normed = this.graph.nodes.some((n) => n.outputs.includes(name) && normalisation.test(n.op));
+    const others = (this.consumers.get(name) ?? []).filter((n) => !(normed && n.op === 'Linear'));
+    return others.some((n) => !(moves.test(n.op) || normalisation.test(n.op) || /^(Add|Sub)$/.test(n.op)));
   }
 }
 

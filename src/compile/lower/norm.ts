@@ -27,7 +27,8 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
     );
   const hat = normalised(low, x, d, epsilon, node.op === 'RMSNormalization');
   const base: Val = {
-    name: hat.label ?? node.name,
+    // Not the output's name, which may be the node's: x̂ has bits of its own.
+    name: `${node.outputs[0]}.normalised`,
     shape: x.shape,
     range: { shape: [...x.shape], max: Math.sqrt(d) },
     shares: new Map([[activationBits, hat]]),

@@ -22,6 +22,8 @@ const widestSquares = 500;
 const headroom = 2.5;
 /** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.14: crude reciprocals let it reach 1.1. */
 export const fine = 28672;
+/** The same where b² is never extended: only Σb², the angle of a reciprocal, must fit the ring. */
+export const finer = 49152;
 
 export interface Head {
   index: number;
@@ -57,6 +59,8 @@ function spanOf(h: Head): number {
 
 /** Bits of the probabilities of a softmax on its own. */
 const probabilityBits = 15;
+/** Bits of the product b·(b·g), which `last` leaves. */
+export const productBits = 29;
 
 /** A head's exponential: the scores' scale, the gate, and how far its zero lies below the calibrated top. */
 export interface Exponential {
@@ -127,14 +131,15 @@ export class Stages {
   }
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
-  first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>): { wire: T } {
-    if (this.low.precision.together) return { wire: this.together(a, { lo: lowest, hi }, rows, square, fine) };
+  first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to = fine): T {
+    if (this.low.precision.together) return this.together(a, { lo: lowest, hi }, rows, square, to);
     const { b } = this.low;
+    const whole = Math.ceil(Math.log2(to));
     const share = { kind: 'share' as const, bits: 32 };
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
-    const g = this.rows(q, fits, '1/x', 1 / lowest, fine / 2 ** 15);
+    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
     const c = b.gate('mul', [a, inverse], null, {
@@ -146,12 +151,10 @@ export class Stages {
     const half = (n: number): number => Math.floor(29.5 - firstBits(n, hi) - Math.log2(padded(n)));
     const cWire = b.extend(c, { s: this.byLength((n) => bits(n) + firstBits(n, hi) - half(n)), share: false, wire: true }).wire!;
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
-    const scale = this.byLength((n) => (fine / 2 ** 15) * 2 ** (firstBits(n, hi) + half(n)) * padded(n));
+    const scale = this.byLength((n) => to * 2 ** (firstBits(n, hi) + half(n) - whole) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return {
-      wire: b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - 15), share: false, wire: true })
-        .wire!,
-    };
+    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
+      .wire!;
   }
 
   /**
@@ -183,8 +186,10 @@ export class Stages {
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
-  stage(x: T, lowest: number, rows: Partial<T>, square: Partial<T>): T {
+  stage(x: T, lowest: number, rows: Partial<T>, square: Partial<T>, to = fine): T {
     const { b } = this.low;
+    // b²·g has 28 bits or a little less.
+    const s = 28 - Math.floor(Math.log2(to));
     const [squared, q] = this.squares(x, rows, square);
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: sumRange(lowest, n), hi: 1.3, within: [0.8, 1.1], unitsPerOne: fine ** 2, maxK: 256 });
@@ -193,13 +198,35 @@ export class Stages {
       fits,
       '1/x',
       this.byLength((n) => 1.2 / sumRange(lowest, n)),
-      2 ** 15 / fine,
+      (to * 2 ** (s + 1)) / fine ** 2,
     );
     const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
     const bWire = b.extend(squared, { s: 10, share: false, wire: true }).wire!;
     const scale = onCases2(bWire.scale as number, gWire.scale as number, (p, r) => p * r);
     const z = b.gate('mul', [bWire, gWire], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(z, { s: 14, share: false, wire: true }).wire!;
+    return b.extend(z, { s, share: false, wire: true }).wire!;
+  }
+
+  /** b²/Σb² as an accumulator at 2^29, from b at `finer`: (b·g)·b with a precise g = 1/Σb², in that order, since flat rows have small b² and a large g. */
+  last(x: T, lowest: number, rows: Partial<T>, square: Partial<T>): T {
+    const { b } = this.low;
+    const share = { kind: 'share' as const, bits: 32 };
+    const times = 2 ** productBits / finer ** 2;
+    const fits = (n: number): RowGate => lastReciprocal(this.low, sumRange(lowest, n), finer, times);
+    const largest = (n: number): number => 1.2 / sumRange(lowest, n);
+    const q = b.gate('rowSquares', [x], null, { ...share, ...rows, scale: finer ** 2, bound: 1.2 } as T)[0];
+    const g = this.rows(q, fits, '1/x', this.byLength(largest), times);
+    // b·g = b/Σb² is at most √g.
+    const bits = (n: number): number => Math.floor(room - 0.2 - Math.log2(finer * times * Math.sqrt(largest(n))));
+    const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
+    const c = b.gate('mul', [x, inverse], null, {
+      ...share,
+      ...square,
+      scale: onCases(inverse.scale as number, (r) => finer * r),
+      bound: this.byLength((n) => Math.sqrt(largest(n))),
+    } as T)[0];
+    const cWire = b.extend(c, { s: this.byLength(bits), share: false, wire: true }).wire!;
+    return b.gate('mul', [cWire, x], null, { ...share, ...square, scale: 2 ** productBits, bound: 1.1 } as T)[0];
   }
 
   squares(x: T, rows: Partial<T>, square: Partial<T>): [T, T] {
@@ -265,40 +292,29 @@ export function softmax(low: Lowering, node: GraphNode): void {
   const square = { kind: 'share' as const, bits: 32, shape: [1, n, keys] as Dim[] };
   const squares = squareMeans([head]);
   const a = soft.exp(scores, [{ scale: raw.scale as number, gate, phase: hi + headroom }], squares.hi);
-  let { wire } = soft.first(a, squares, rows, square);
-  for (let stage = 2; stage < head.stages; stage++) wire = soft.stage(wire, 0, rows, square);
-  // The last stage, with a precise reciprocal.
-  const [squared, q] = soft.squares(wire, rows, square);
-  const fits = (l: number): RowGate => lastReciprocal(low, sumRange(0, l));
-  const g = soft.rows(
-    q,
-    fits,
-    '1/x',
-    soft.byLength((l) => 1.2 / sumRange(0, l)),
-  );
-  const inverse = b.extend(g, { s: soft.byLength((l) => fits(l).t + fits(l).u - (29 - squareBits(l))), share: false, wire: true }).wire!;
-  const top = b.extend(squared, { s: soft.byLength((l) => Math.round(Math.log2(fine ** 2) - squareBits(l))), share: false, wire: true })
-    .wire!;
-  const z = b.gate('mul', [top, inverse], null, {
-    ...square,
-    scale: onCases2(top.scale as number, inverse.scale as number, (s, r) => s * r),
-    bound: 1.1,
-  })[0];
-  const p = b.extend(z, { s: 29 - probabilityBits, bound: 1.1 }).share!;
+  let wire = soft.first(a, squares, rows, square, head.stages === 2 ? finer : fine);
+  for (let left = head.stages - 2; left > 0; left--) wire = soft.stage(wire, 0, rows, square, left === 1 ? finer : fine);
+  const z = soft.last(wire, 0, rows, square);
+  const p = b.extend(z, { s: productBits - probabilityBits }).share!;
   const out = node.outputs[0];
   low.inputBits.set(out, probabilityBits);
   low.defineShare(out, b.gate('reshape', [p], { shape: x.shape.map(dimAttr) }, { ...p, shape: x.shape, label: out })[0], probabilityBits);
 }
 
 /** Row lengths count as the next power of two, so that means are shifts. */
-const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
+export const padded = (n: number): number => 2 ** Math.ceil(Math.log2(n));
 /** Bits of the unnormalised a, so that its squares' row sum stays below 2^32/1.15: the sum's mean is below `hi`. */
 const firstBits = (n: number, hi: number): number => Math.min(16, Math.floor((31.7 - Math.log2(padded(n) * hi)) / 2));
 /** Bits of b² in the product with v. */
 export const squareBits = (n: number): number => 14 + Math.ceil(Math.log2(padded(n)) / 2);
 
-/** 1/x to 2e-3 where that takes no more than 128 harmonics, else as near as they come (5e-3 at 128 tokens). */
-export const lastReciprocal = (low: Lowering, lo: number): RowGate => nearest('reciprocal', { lo, hi: 1.3, unitsPerOne: fine ** 2 }, low.precision.reciprocal);
+/** `times`/x as precise as wished, else as near as that many harmonics come (usual: 5e-3 at 128 tokens). A small factor leaves the words more bits. */
+export const lastReciprocal = (low: Lowering, lo: number, scale = fine, times = 1): RowGate =>
+  nearest(
+    'reciprocal',
+    { lo, hi: 1.3, unitsPerOne: scale ** 2, budget: Math.floor(29.7 - Math.log2(times / lo)) },
+    low.precision.reciprocal,
+  );
 
 /** Smallest calibrated Σp² at temperature 2^j over these heads. */
 export const least = (heads: readonly HeadRange[], j: number): number => Math.min(...heads.map((h) => h.squares[j]));

@@ -17,7 +17,10 @@ export class ClientSession {
   private waiting?: { frame: (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void; fail: (e: Error) => void };
   private over?: Error;
 
-  private constructor(private readonly links: readonly [Link, Link], private readonly manifest: Manifest) {
+  private constructor(
+    private readonly links: readonly [Link, Link],
+    private readonly manifest: Manifest,
+  ) {
     this.number = (randomBytes(4).readUInt32LE() ^ ++sessions) >>> 0;
     links.forEach((link, i) => {
       link.onFrame = (f) => {
@@ -32,18 +35,21 @@ export class ClientSession {
   /** Both parties must answer with the same program and session before anything is sent. */
   static async open(links: readonly [Link, Link], program: Program, hash: string): Promise<ClientSession> {
     const s = new ClientSession(links, manifestOf(program, hash));
-    await s.exchange((done) => {
-      const answered = [false, false];
-      return (party, type, _seq, payload) => {
-        if (type !== frames.ready) return;
-        const { id, hash: theirs } = decode(Open, payload, `p${party}`);
-        if (id !== s.id || theirs !== hash) throw new SubrosaError('mismatch', `p${party} answered for another session or program`);
-        answered[party] = true;
-        if (answered[0] && answered[1]) done(undefined);
-      };
-    }, () => {
-      for (const l of links) l.send(frames.open, s.number, 0, encode({ id: s.id, hash }));
-    });
+    await s.exchange(
+      (done) => {
+        const answered = [false, false];
+        return (party, type, _seq, payload) => {
+          if (type !== frames.ready) return;
+          const { id, hash: theirs } = decode(Open, payload, `p${party}`);
+          if (id !== s.id || theirs !== hash) throw new SubrosaError('mismatch', `p${party} answered for another session or program`);
+          answered[party] = true;
+          if (answered[0] && answered[1]) done(undefined);
+        };
+      },
+      () => {
+        for (const l of links) l.send(frames.open, s.number, 0, encode({ id: s.id, hash }));
+      },
+    );
     return s;
   }
 
@@ -55,19 +61,23 @@ export class ClientSession {
     const { sizes } = outputsAt(manifest, params);
     const step = this.step++;
     const shares: [Uint32Array, Uint32Array][] = sizes.map(() => [] as never);
-    await this.exchange((done) => {
-      let left = 2 * sizes.length;
-      return (party, type, seq, payload) => {
-        if (type !== frames.output) return;
-        const size = sizes[seq];
-        if (size === undefined || shares[seq][party] || payload.length !== 4 * size) throw new SubrosaError('bad-message', `p${party} sent an output of ${payload.length} bytes that is not due`);
-        shares[seq][party] = new Uint32Array(payload.slice().buffer);
-        if (--left === 0) done(undefined);
-      };
-    }, () => {
-      this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
-      this.links[1].send(frames.input, this.number, step, encodeInput(step, params, words));
-    });
+    await this.exchange(
+      (done) => {
+        let left = 2 * sizes.length;
+        return (party, type, seq, payload) => {
+          if (type !== frames.output) return;
+          const size = sizes[seq];
+          if (size === undefined || shares[seq][party] || payload.length !== 4 * size)
+            throw new SubrosaError('bad-message', `p${party} sent an output of ${payload.length} bytes that is not due`);
+          shares[seq][party] = new Uint32Array(payload.slice().buffer);
+          if (--left === 0) done(undefined);
+        };
+      },
+      () => {
+        this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
+        this.links[1].send(frames.input, this.number, step, encodeInput(step, params, words));
+      },
+    );
     return reconstruct(manifest, params, shares);
   }
 
@@ -77,7 +87,10 @@ export class ClientSession {
     this.over ??= new SubrosaError('ended', 'the session was closed');
   }
 
-  private exchange<T>(handler: (done: (v: T) => void) => (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void, send: () => void): Promise<T> {
+  private exchange<T>(
+    handler: (done: (v: T) => void) => (party: 0 | 1, type: number, seq: number, payload: Uint8Array) => void,
+    send: () => void,
+  ): Promise<T> {
     if (this.over) return Promise.reject(this.over);
     if (this.waiting) return Promise.reject(new SubrosaError('bad-message', 'a session runs one input at a time'));
     return new Promise<T>((resolve, reject) => {

@@ -12,7 +12,7 @@ import { dealerSlots } from '../runtime/model.ts';
 import { type DealerEvents, defaultLimits, type HostLoad, type Limits } from './events.ts';
 import { newSeed, sessionKey } from './keys.ts';
 import { Lanes, type Lease } from './lanes.ts';
-import { decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
+import { afterStep, decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface DealerOptions {
@@ -68,7 +68,7 @@ export class DealerHost {
   /** Enough is queued on the link to P1. */
   private blocked = false;
   private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
-  private drained = false;
+  private ending?: NodeJS.Timeout;
 
   constructor(private readonly options: DealerOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
@@ -99,7 +99,7 @@ export class DealerHost {
     return { sessions: this.sessions.size, queued: this.queue.length, running: this.streams.length, connected };
   }
 
-  /** From now on no session is opened and no step begun. Resolves when P1 has done those it is at; what is open then ends. */
+  /** From now on no session is opened and no step begun. Resolves when P1 has done those it is at, and sessions have ended. */
   drain(): Promise<void> {
     if (!this.draining) {
       let resolve = (): void => {};
@@ -135,8 +135,7 @@ export class DealerHost {
       else if (f.type === frames.done) {
         session.done = f.seq;
         this.settle();
-      }
-      else throw new SubrosaError('bad-message', `p1 sent a frame of type ${f.type}`);
+      } else throw new SubrosaError('bad-message', `p1 sent a frame of type ${f.type}`);
     } catch (e) {
       this.fail(session, e);
     }
@@ -146,14 +145,17 @@ export class DealerHost {
     const stream = this.streams.find((s) => s.session === session);
     // The last ones are let go when all are made.
     if (!stream) return;
-    if (blocks < stream.released || blocks > stream.making.prepared.binding.blocks.length) throw new SubrosaError('bad-message', `p1 let go ${blocks} blocks after ${stream.released}`);
+    if (blocks < stream.released || blocks > stream.making.prepared.binding.blocks.length)
+      throw new SubrosaError('bad-message', `p1 let go ${blocks} blocks after ${stream.released}`);
     stream.released = blocks;
     this.later();
   }
 
   private step(session: Session, { step, params }: Step): void {
-    if (!session.keys || step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
-    if (this.streams.some((s) => s.session === session)) throw new SubrosaError('bad-message', 'p1 asked for a step before the last one was done');
+    if (!session.keys || step <= session.lastStep)
+      throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
+    if (this.streams.some((s) => s.session === session))
+      throw new SubrosaError('bad-message', 'p1 asked for a step before the last one was done');
     if (this.draining) throw new SubrosaError('draining', 'the dealer is shutting down: try again soon');
     session.lastStep = step;
     this.queue.push({ session, step, params });
@@ -169,8 +171,10 @@ export class DealerHost {
       if (!this.options.models.takes(open.hash)) throw unknownModel(open.hash);
       if (this.draining) throw new SubrosaError('draining', 'the dealer is shutting down: try again soon');
       const known = this.sessions.get(f.session);
-      if (known && (known.asked[party] || known.open.id !== open.id || known.open.hash !== open.hash)) throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
-      if (!known && this.sessions.size >= this.limits.sessions) throw new SubrosaError('busy', `${this.limits.sessions} sessions are open at the dealer: try again later`);
+      if (known && (known.asked[party] || known.open.id !== open.id || known.open.hash !== open.hash))
+        throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
+      if (!known && this.sessions.size >= this.limits.sessions)
+        throw new SubrosaError('busy', `${this.limits.sessions} sessions are open at the dealer: try again later`);
       const session = known ?? { number: f.session, tag, asked: [false, false], open, lastStep: -1, done: -1 };
       this.sessions.set(f.session, session);
       session.asked[party] = true;
@@ -216,12 +220,15 @@ export class DealerHost {
     stream.lease.letGo();
   }
 
+  /** Goes on with `drain`. What P1 has done may not be done at P0, so sessions end a while after. */
   private settle(): void {
-    const all = [...this.sessions.values()];
-    if (!this.draining || this.drained || all.some((s) => s.done < s.lastStep)) return;
-    this.drained = true;
-    for (const s of all) this.fail(s, new SubrosaError('draining', 'it is shutting down: try again soon'));
-    this.draining.resolve();
+    if (!this.draining || [...this.sessions.values()].some((s) => s.done < s.lastStep)) return;
+    if (this.sessions.size === 0) return this.draining.resolve();
+    this.ending ??= setTimeout(() => {
+      this.ending = undefined;
+      for (const s of [...this.sessions.values()])
+        if (s.done === s.lastStep) this.fail(s, new SubrosaError('draining', 'it is shutting down: try again soon'));
+    }, afterStep);
   }
 
   /** Works on after the links had their turn. */
@@ -285,7 +292,16 @@ export class DealerHost {
       this.queue.shift();
       const profile = this.options.profile ? new Map<string, number>() : undefined;
       const making = new DealerStep(lease.prepared, step, session.keys!, profile);
-      const stream: Stream = { ...next, making, lease, profile, sending: new Array<boolean>(dealerSlots).fill(false), released: 0, bytes: 0, at: performance.now() };
+      const stream: Stream = {
+        ...next,
+        making,
+        lease,
+        profile,
+        sending: new Array<boolean>(dealerSlots).fill(false),
+        released: 0,
+        bytes: 0,
+        at: performance.now(),
+      };
       this.streams.push(stream);
       if (making.mayFollow === undefined) this.finish(stream);
     } catch (e) {

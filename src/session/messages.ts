@@ -29,23 +29,65 @@ import { type Link, LinkError } from '../net/link.ts';
 import { inputHead } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
 
-export const frames = { open: 16, seed: 17, zero: 18, ready: 19, input: 20, step: 21, opening: 22, block: 23, credit: 24, output: 25, failed: 26, end: 27, have: 28, go: 29, progress: 30, done: 31 } as const;
+export const frames = {
+  open: 16,
+  seed: 17,
+  zero: 18,
+  ready: 19,
+  input: 20,
+  step: 21,
+  opening: 22,
+  block: 23,
+  credit: 24,
+  output: 25,
+  failed: 26,
+  end: 27,
+  have: 28,
+  go: 29,
+  progress: 30,
+  done: 31,
+} as const;
 
 const hex = (n: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * n}}$`));
 export const Open = z.object({ id: hex(16), hash: hex(32), progress: z.boolean().optional() });
 export type Open = z.infer<typeof Open>;
-export const Step = z.object({ step: z.int().min(0).max(2 ** 32 - 2), params: z.record(z.string().max(32), z.int().min(0).max(2 ** 31)) });
+export const Step = z.object({
+  step: z
+    .int()
+    .min(0)
+    .max(2 ** 32 - 2),
+  params: z.record(
+    z.string().max(32),
+    z
+      .int()
+      .min(0)
+      .max(2 ** 31),
+  ),
+});
 export type Step = z.infer<typeof Step>;
 export const Failed = z.object({ code: z.string().max(64), message: z.string().max(1000) });
 /** Steps before this one in the queue; or rounds completed, of how many. */
 export const Progress = z.union([z.object({ queued: z.int().min(0) }), z.object({ round: z.int().min(0), rounds: z.int().min(0) })]);
 export type Progress = z.infer<typeof Progress>;
 
+/** Milliseconds from a step's end at one role to when it has surely ended at the others, and the client has its answer. */
+export const afterStep = 1000;
+
 /** What tells sessions of one number apart: bytes 4 to 7 of the id. */
 export const tagOf = (id: string): number => Number.parseInt(id.slice(8, 16), 16);
 
 /** Codes that say the same to whoever they are passed on to; any other is the fault of the role that said it. */
-const passedOn: readonly ErrorCode[] = ['busy', 'draining', 'ended', 'mismatch', 'not-ready', 'out-of-memory', 'timeout', 'too-large', 'unknown-model'];
+const passedOn: readonly ErrorCode[] = [
+  'busy',
+  'draining',
+  'ended',
+  'mismatch',
+  'not-ready',
+  'out-of-memory',
+  'timeout',
+  'too-large',
+  'unknown-model',
+];
 
 /** What another role said, as this one says it to its client. */
 export function relayed(payload: Uint8Array, from: string): { code: ErrorCode; message: string } {

@@ -19,7 +19,7 @@ import { PartyStep } from '../runtime/party.ts';
 import { defaultLimits, type HostEvents, type HostLoad, type Limits } from './events.ts';
 import { newSeed, type Setting, sessionKey } from './keys.ts';
 import { Lanes, type Lease } from './lanes.ts';
-import { decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
+import { afterStep, decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
 import { FairQueue } from './queue.ts';
 import { Run } from './run.ts';
 import { type ModelStore, type Takes, unknownModel } from './store.ts';
@@ -101,8 +101,8 @@ export class PartyHost {
   private readonly links: { peer?: Link; dealer?: Link } = {};
   private starting = false;
   private clock?: NodeJS.Timeout;
+  private settling = false;
   private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
-  private drained = false;
 
   constructor(private readonly options: PartyOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
@@ -133,7 +133,7 @@ export class PartyHost {
     return { sessions: this.sessions.size, queued: this.queue.size, running: this.working.size, connected };
   }
 
-  /** From now on no session is opened and no input taken. Resolves when the steps that wait or run are done; what is open then ends. */
+  /** From now on no session is opened and no input taken. Resolves when the steps that wait or run are done, and sessions have ended. */
   drain(): Promise<void> {
     if (!this.draining) {
       let resolve = (): void => {};
@@ -146,7 +146,11 @@ export class PartyHost {
     return this.draining.done;
   }
 
-  private connect(role: 'peer' | 'dealer', link: Link, placeOf: (run: Run, type: number, seq: number, length: number) => Uint8Array | null): void {
+  private connect(
+    role: 'peer' | 'dealer',
+    link: Link,
+    placeOf: (run: Run, type: number, seq: number, length: number) => Uint8Array | null,
+  ): void {
     const old = this.links[role];
     if (old) {
       this.lost(role, old, new SubrosaError('peer-failed', `${old.peer} connected anew`));
@@ -161,6 +165,7 @@ export class PartyHost {
       lease?.letGo();
     };
     link.frameSink = (type, number, seq, length) => {
+      landed();
       const work = this.sessions.get(number)?.work;
       const place = work ? placeOf(work.run, type, seq, length) : null;
       if (place) landing = work!.lease.hold();
@@ -185,7 +190,8 @@ export class PartyHost {
       return;
     }
     if (!session || session.client !== link) throw new SubrosaError('ended', 'no such session: open a new one');
-    if (f.type !== frames.input || !session.ready) throw new SubrosaError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
+    if (f.type !== frames.input || !session.ready)
+      throw new SubrosaError('bad-message', 'the client sent what is no input, or sent it before the session was ready');
     const { step, params, bytes } = decodeInput(f.payload, 'the client');
     if (step <= session.lastStep) throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
     if (session.input || session.work) throw new SubrosaError('bad-message', 'a session runs one input at a time');
@@ -194,12 +200,16 @@ export class PartyHost {
     if (!takes) throw unknownModel(hash);
     const words = inputBytes(takes, params);
     const total = this.options.index === 0 ? 32 : words;
-    if (bytes.length !== total) throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
+    if (bytes.length !== total)
+      throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
     if (this.draining) throw new SubrosaError('draining', 'this party is shutting down: try again soon');
     const { queue, queuePerClient } = this.limits;
-    if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient) throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
+    if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient)
+      throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
     this.options.events?.received?.(id, 'client', bytes);
-    const digest = createHash('sha256').update(JSON.stringify([step, Object.entries(params).sort()])).digest();
+    const digest = createHash('sha256')
+      .update(JSON.stringify([step, Object.entries(params).sort()]))
+      .digest();
     session.lastStep = step;
     session.since = performance.now();
     session.input = { client: link.peer, session, step, params, bytes: bytes.slice(), digest, at: session.since, go: false };
@@ -218,9 +228,19 @@ export class PartyHost {
     if (own >= sessionsPerClient) throw new SubrosaError('busy', `${link.peer} has ${own} sessions open: end some`);
     if (this.sessions.size >= sessions) throw new SubrosaError('busy', `${sessions} sessions are open here: try again later`);
     const { peer, dealer } = this.links;
-    if (!peer || !dealer) throw new SubrosaError('not-ready', `${peer ? 'the dealer' : 'the other party'} is not connected: try again soon`);
+    if (!peer || !dealer)
+      throw new SubrosaError('not-ready', `${peer ? 'the dealer' : 'the other party'} is not connected: try again soon`);
     const setting = { id, hash, spki: this.options.spki };
-    const session: Session = { number: f.session, tag: tagOf(id), setting, client: link, ready: false, lastStep: -1, since: performance.now(), told: progress ? 0 : undefined };
+    const session: Session = {
+      number: f.session,
+      tag: tagOf(id),
+      setting,
+      client: link,
+      ready: false,
+      lastStep: -1,
+      since: performance.now(),
+      told: progress ? 0 : undefined,
+    };
     this.sessions.set(f.session, session);
     this.opening.add(session);
     this.perClient.set(link.peer, own + 1);
@@ -247,7 +267,8 @@ export class PartyHost {
     }
     if (f.seq !== session.tag) return;
     if (f.type === frames.seed) {
-      if (session.seed || f.payload.length !== 32) throw new SubrosaError('bad-message', 'the dealer sent a second seed, or one of another size');
+      if (session.seed || f.payload.length !== 32)
+        throw new SubrosaError('bad-message', 'the dealer sent a second seed, or one of another size');
       session.seed = sessionKey(f.payload, this.options.index === 0 ? 'mask 0' : 'mask 1', session.setting);
       f.payload.fill(0);
       this.answer(session);
@@ -262,14 +283,18 @@ export class PartyHost {
     const session = this.sessions.get(f.session);
     const same = session?.tag === f.seq;
     if (f.type === frames.zero && this.options.index === 1) {
-      if ((same && session.zero) || f.payload.length !== 32) throw new SubrosaError('bad-message', 'p0 sent a second zero seed, or one of another size');
+      if ((same && session.zero) || f.payload.length !== 32)
+        throw new SubrosaError('bad-message', 'p0 sent a second zero seed, or one of another size');
       this.earlyZeros.set(f.session, { tag: f.seq, seed: f.payload.slice() });
       if (this.earlyZeros.size > mostZeros) this.earlyZeros.delete(this.earlyZeros.keys().next().value as number);
       if (same) this.takeZero(session);
     } else if (f.type === frames.failed || f.type === frames.end) {
       if (this.earlyZeros.get(f.session)?.tag === f.seq) this.earlyZeros.delete(f.session);
       if (!same) return;
-      const { code, message } = f.type === frames.failed ? relayed(f.payload, 'the other party') : { code: 'ended' as const, message: 'the session was ended at the other party' };
+      const { code, message } =
+        f.type === frames.failed
+          ? relayed(f.payload, 'the other party')
+          : { code: 'ended' as const, message: 'the session was ended at the other party' };
       this.fail(session, code, message, this.links.dealer);
     } else if (!session) return;
     else if (f.type === frames.opening) this.opened(session, f);
@@ -278,7 +303,8 @@ export class PartyHost {
       if (!session.input) session.since = performance.now();
       this.start();
     } else if (f.type === frames.go && this.options.index === 1) {
-      if (session.input?.step !== f.seq || session.input.go) throw new SubrosaError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
+      if (session.input?.step !== f.seq || session.input.go)
+        throw new SubrosaError('bad-message', `p0 said go for step ${f.seq}, which is not here`);
       session.input.go = true;
       this.going.push(session.input);
       this.start();
@@ -292,7 +318,8 @@ export class PartyHost {
       work.run.opening(f.seq, f.payload);
       return this.drive(work);
     }
-    if (!input?.go || input.early || f.seq !== 0) throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
+    if (!input?.go || input.early || f.seq !== 0)
+      throw new SubrosaError('bad-message', `the other party sent the opening of round ${f.seq} out of turn`);
     input.early = f.payload.slice();
   }
 
@@ -331,7 +358,8 @@ export class PartyHost {
     if (!next || !peer || !dealer) return false;
     const { session, step, params, bytes } = next;
     try {
-      if (this.options.index === 0 && !next.digest.equals(session.peerHas!.digest)) throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
+      if (this.options.index === 0 && !next.digest.equals(session.peerHas!.digest))
+        throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
       const lease = this.lanes.take(session.setting.hash, params);
       if (!lease) return false;
       this.queue.remove(next, true);
@@ -339,7 +367,14 @@ export class PartyHost {
       session.input = undefined;
       const profile = this.options.profile ? new Map<string, number>() : undefined;
       const run = new PartyStep(lease.prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, profile);
-      const work: Work = { input: next, step: run, lease, profile, at: performance.now(), run: new Run(this.options.index, session.number, run, peer, dealer, next.early, (round, n) => this.turned(work, round, n)) };
+      const work: Work = {
+        input: next,
+        step: run,
+        lease,
+        profile,
+        at: performance.now(),
+        run: new Run(this.options.index, session.number, run, peer, dealer, next.early, (round, n) => this.turned(work, round, n)),
+      };
       session.work = work;
       this.working.add(work);
       placeInputs(run, this.options.index, bytes);
@@ -375,7 +410,17 @@ export class PartyHost {
     session.since = performance.now();
     const [queuedSeconds, seconds] = [(work.at - input.at) / 1000, (session.since - work.at) / 1000];
     const { sentBytes, receivedBytes, rounds } = run;
-    this.options.events?.stepDone?.({ client: input.client, hash: session.setting.hash, params, queuedSeconds, seconds, rounds, sentBytes, receivedBytes, profile });
+    this.options.events?.stepDone?.({
+      client: input.client,
+      hash: session.setting.hash,
+      params,
+      queuedSeconds,
+      seconds,
+      rounds,
+      sentBytes,
+      receivedBytes,
+      profile,
+    });
     this.settle();
   }
 
@@ -449,13 +494,17 @@ export class PartyHost {
     for (const s of [...this.sessions.values()]) {
       const half = this.options.index === 0 && (s.input ? s.peerHas?.step !== s.input.step : (s.peerHas?.step ?? -1) > s.lastStep);
       if (!s.ready) {
-        if (over(s.since, waitSeconds)) this.failed(s, new SubrosaError('timeout', `the session was not open at both parties and the dealer within ${waitSeconds} s`));
+        if (over(s.since, waitSeconds))
+          this.failed(s, new SubrosaError('timeout', `the session was not open at both parties and the dealer within ${waitSeconds} s`));
       } else if (s.work) {
         if (over(s.work.at, stepSeconds)) this.failed(s, new SubrosaError('timeout', `the step was not done within ${stepSeconds} s`));
       } else if (half) {
-        if (over(s.since, waitSeconds)) this.failed(s, new SubrosaError('timeout', `only one party has been given its share of the input within ${waitSeconds} s`));
-      } else if (!s.input && over(s.since, idleSeconds)) this.failed(s, new SubrosaError('ended', `no input for ${idleSeconds} s: open a new session`));
+        if (over(s.since, waitSeconds))
+          this.failed(s, new SubrosaError('timeout', `only one party has been given its share of the input within ${waitSeconds} s`));
+      } else if (!s.input && over(s.since, idleSeconds))
+        this.failed(s, new SubrosaError('ended', `no input for ${idleSeconds} s: open a new session`));
     }
+    this.settle();
     this.watch();
   }
 
@@ -481,11 +530,15 @@ export class PartyHost {
     session.client.send(frames.progress, session.number, session.lastStep, encode(progress));
   }
 
+  /** Goes on with `drain`. A session whose step has just ended here may not have ended at the other party: its client is given time to go. */
   private settle(): void {
-    if (!this.draining || this.drained || this.working.size > 0 || this.queue.size > 0) return;
-    this.drained = true;
-    for (const s of [...this.sessions.values()]) this.failed(s, new SubrosaError('draining', 'this party is shutting down: try again soon'));
-    this.draining.resolve();
+    if (!this.draining || this.settling || this.working.size > 0 || this.queue.size > 0) return;
+    this.settling = true;
+    const now = performance.now();
+    for (const s of [...this.sessions.values()])
+      if (now - s.since >= afterStep) this.failed(s, new SubrosaError('draining', 'this party is shutting down: try again soon'));
+    this.settling = false;
+    if (this.sessions.size === 0) this.draining.resolve();
   }
 
   /** Silence counts only where something is due: from the peer while a step waits or runs, from the dealer for seeds and corrections. */
@@ -531,8 +584,10 @@ function placeInputs(step: PartyStep, index: 0 | 1, bytes: Uint8Array): void {
 /** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
 function inputBytes(program: Takes, params: Params): number {
   const names = Object.keys(program.params);
-  if (Object.keys(params).some((name) => !names.includes(name))) throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
+  if (Object.keys(params).some((name) => !names.includes(name)))
+    throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
   for (const [name, { min, max }] of Object.entries(program.params))
-    if (!(params[name] >= min && params[name] <= max)) throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
+    if (!(params[name] >= min && params[name] <= max))
+      throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
 }

@@ -3,14 +3,14 @@
  * it stands in an argument list. It ends when the parent does.
  */
 import { getPriority, setPriority } from 'node:os';
-import { checkedKernels } from '../ring/kernels/check.ts';
-import { newMemory } from '../ring/kernels/memory.ts';
-import { parallelKernels } from '../ring/kernels/parallel.ts';
 import { readCompiled, weightSource } from '../folder/index.ts';
 import type { Identity } from '../net/keys.ts';
 import type { LinkOptions } from '../net/link.ts';
 import { dial, listen, type Peer } from '../net/tls.ts';
 import { check } from '../program/check.ts';
+import { checkedKernels } from '../ring/kernels/check.ts';
+import { newMemory } from '../ring/kernels/memory.ts';
+import { parallelKernels } from '../ring/kernels/parallel.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { DealerHost } from './dealer.ts';
@@ -32,7 +32,10 @@ export interface RoleConfig {
   readonly threads: number;
 }
 
-export type ToRole = { kind: 'start'; config: RoleConfig } | { kind: 'dial'; at: Record<string, { host: string; port: number }> } | { kind: 'stats' };
+export type ToRole =
+  | { kind: 'start'; config: RoleConfig }
+  | { kind: 'dial'; at: Record<string, { host: string; port: number }> }
+  | { kind: 'stats' };
 export interface RoleStats {
   rss: number;
   /** Payload and headers sent on this role's links, by peer. */
@@ -43,7 +46,11 @@ export interface RoleStats {
   profile: [string, number][];
   cpu: number;
 }
-export type FromRole = { kind: 'listening'; port: number } | { kind: 'connected' } | { kind: 'stats'; stats: RoleStats } | { kind: 'failed'; message: string };
+export type FromRole =
+  | { kind: 'listening'; port: number }
+  | { kind: 'connected' }
+  | { kind: 'stats'; stats: RoleStats }
+  | { kind: 'failed'; message: string };
 
 const tell = (m: FromRole): void => void process.send?.(m);
 const callersOf: Record<Role, readonly string[]> = { p0: ['p1', 'client'], p1: ['client'], dealer: ['p0', 'p1'] };
@@ -53,7 +60,10 @@ async function start(c: RoleConfig): Promise<void> {
   // at equal priority it stops one of them, and the other waits too (MiniLM-128 on 2 cores: 0.92 s against 0.82 s).
   if (c.role === 'dealer') setPriority(Math.min(19, getPriority() + 10));
   const { program, hash } = readCompiled(c.dir);
-  if (hash !== c.hash) throw new Error(`${c.dir} holds program ${hash.slice(0, 16)}…, not ${c.hash.slice(0, 16)}…: copy the folder that was compiled to every role`);
+  if (hash !== c.hash)
+    throw new Error(
+      `${c.dir} holds program ${hash.slice(0, 16)}…, not ${c.hash.slice(0, 16)}…: copy the folder that was compiled to every role`,
+    );
   check(program);
   const bytes = 2 ** 32 - 2 ** 16;
   const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));
@@ -74,15 +84,24 @@ async function start(c: RoleConfig): Promise<void> {
   };
   const common = { models: oneModel(c.hash, model), spki, profile: c.profile };
   const dealer = c.role === 'dealer' ? new DealerHost({ ...common, events: { stepDealt: addUp } }) : undefined;
-  const party = dealer ? undefined : new PartyHost({ ...common, index: c.role === 'p0' ? 0 : 1, events: { stepDone: addUp, received: c.keepReceived ? keep : undefined } });
+  const party = dealer
+    ? undefined
+    : new PartyHost({
+        ...common,
+        index: c.role === 'p0' ? 0 : 1,
+        events: { stepDone: addUp, received: c.keepReceived ? keep : undefined },
+      });
   // Whoever may call, and no other: a dealer that could pass for the other party would be sent openings whose masks it knows.
   const callers = callersOf[c.role];
-  const listener = await listen({ host: c.host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links }, (link) => {
-    links.set(link.peer, link);
-    if (dealer) dealer.connect(link.peer === 'p0' ? 0 : 1, link);
-    else if (link.peer === 'client') party!.connectClient(link);
-    else if (link.peer === 'p1') party!.connectPeer(link);
-  });
+  const listener = await listen(
+    { host: c.host, port: 0, identity: c.identity, peers: c.peers.filter((p) => callers.includes(p.name)), ...c.links },
+    (link) => {
+      links.set(link.peer, link);
+      if (dealer) dealer.connect(link.peer === 'p0' ? 0 : 1, link);
+      else if (link.peer === 'client') party!.connectClient(link);
+      else if (link.peer === 'p1') party!.connectPeer(link);
+    },
+  );
   tell({ kind: 'listening', port: listener.port });
 
   process.on('message', async (m: ToRole) => {

@@ -53,7 +53,8 @@ export class Run {
   /** Where the dealer's block of this number goes, if it is the next one and what lay there before has been let go. */
   blockPlace(number: number): Uint8Array | null {
     const { binding, ring, model } = this.prepared;
-    if (this.index === 0 || number !== this.blocks || number >= binding.blocks.length || ring.after[number] > this.step.released) return null;
+    if (this.index === 0 || number !== this.blocks || number >= binding.blocks.length || ring.after[number] > this.step.released)
+      return null;
     const { at, bytes } = this.step.blockAt(number);
     return model.k.u8.subarray(at, at + bytes);
   }
@@ -68,7 +69,8 @@ export class Run {
 
   block(number: number, payload: Uint8Array): void {
     const place = this.blockPlace(number);
-    if (place?.length !== payload.length) throw new SubrosaError('bad-message', `the dealer sent block ${number} of ${payload.length} bytes out of turn`);
+    if (place?.length !== payload.length)
+      throw new SubrosaError('bad-message', `the dealer sent block ${number} of ${payload.length} bytes out of turn`);
     put(payload, place);
     this.blocks++;
     this.receivedBytes += payload.length;
@@ -105,7 +107,11 @@ export class Run {
 
   private receive(payload: Uint8Array): void {
     const due = this.step.outgoing().length;
-    if (payload.length !== due) throw new SubrosaError('bad-message', `the other party sent ${payload.length} bytes in round ${this.step.round}; ${due} are expected`);
+    if (payload.length !== due)
+      throw new SubrosaError(
+        'bad-message',
+        `the other party sent ${payload.length} bytes in round ${this.step.round}; ${due} are expected`,
+      );
     put(payload, this.step.incoming(payload.length));
     this.step.receive(payload.length);
     this.receivedBytes += payload.length;

@@ -4,127 +4,21 @@
  */
 import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { threeKernels } from '../gates/gate.case.ts';
-import type { Frame, Link } from '../net/link.ts';
-import { linkPair } from '../net/memory.ts';
+import { paramsOf } from '../client/share.ts';
+import type { Link } from '../net/link.ts';
 import { check } from '../program/check.ts';
 import { cost } from '../program/cost.ts';
-import type { Program, TensorDecl } from '../program/program.ts';
-import { loadModel, type WeightSource } from '../runtime/model.ts';
-import { paramsOf } from '../client/share.ts';
+import { squares } from '../runtime/small.case.ts';
 import { ClientSession } from './client.ts';
-import { DealerHost } from './dealer.ts';
 import { encode, encodeInput, frames } from './messages.ts';
-import { PartyHost } from './party.ts';
-import { oneModel } from './store.ts';
-
-const share = (change: Partial<TensorDecl>): TensorDecl => ({ kind: 'share', bits: 32, scale: 2 ** 10, bound: 8, ...change });
-/** y = x² + x, [n, 4]. */
-const program: Program = {
-  format: 'subrosa-program/1',
-  name: 'squares',
-  weights: 'public',
-  weightsHash: '0'.repeat(64),
-  params: { n: { min: 1, max: 8 } },
-  tensors: [
-    share({}),
-    share({ kind: 'wire' }),
-    share({ scale: 2 ** 20, bound: 64 }),
-    share({ bound: 64 }),
-    share({ bound: 72 }),
-    share({ bound: 72, bits: 20 }),
-  ],
-  inputs: [{ name: 'x', tensor: 0, shape: ['n', 4], scale: 2 ** 10, bound: 8 }],
-  outputs: [{ name: 'y', tensor: 5 }],
-  gates: [
-    { id: 0, gate: 'open', layer: 'a', in: [0], out: [1], attrs: null },
-    { id: 1, gate: 'square', layer: 'a', in: [1], out: [2], attrs: null },
-    { id: 2, gate: 'extend', layer: 'a', in: [2], out: [3], attrs: { s: 10, bits: 22 } },
-    { id: 3, gate: 'add', layer: 'b', in: [3, 0], out: [4], attrs: null },
-    { id: 4, gate: 'reveal', layer: 'b', in: [4], out: [5], attrs: { s: 0, bits: 20, shape: [{ dim: 'n' }, 4] } },
-  ],
-};
-const hash = 'ab'.repeat(32);
-const none: WeightSource = {
-  words: (name) => {
-    throw new Error(name);
-  },
-  weightMask: (_, name) => {
-    throw new Error(name);
-  },
-};
-const models = (['p0', 'p1', 'dealer'] as const).map((role, i) => loadModel(program, role, threeKernels()[i], none));
-
-interface Seen {
-  readonly from: string;
-  readonly to: string;
-  readonly frame: Frame;
-}
-
-class Net {
-  readonly seen: Seen[] = [];
-  readonly dealer = new DealerHost({ models: oneModel(hash, models[2]), spki: ['s0', 's1'] });
-  readonly parties = [0, 1].map((i) => new PartyHost({ index: i as 0 | 1, models: oneModel(hash, models[i]), spki: ['s0', 's1'] }));
-  /** As p0, p1 and the dealer hold them. */
-  readonly between: readonly [Link, Link];
-  readonly toDealer: readonly Link[];
-  readonly ofDealer: readonly Link[];
-  /** Frames that do not arrive. */
-  lost: (s: Seen) => boolean = () => false;
-
-  constructor() {
-    this.between = linkPair('p0', 'p1');
-    const pairs = ['p0', 'p1'].map((p) => linkPair(p, 'dealer'));
-    this.toDealer = pairs.map((p) => p[0]);
-    this.ofDealer = pairs.map((p) => p[1]);
-    this.parties.forEach((party, i) => {
-      party.connectPeer(this.between[i]);
-      party.connectDealer(this.toDealer[i]);
-      this.dealer.connect(i as 0 | 1, this.ofDealer[i]);
-    });
-    this.listen(this.between[0], 'p1', 'p0');
-    this.listen(this.between[1], 'p0', 'p1');
-    this.toDealer.forEach((l, i) => void this.listen(l, 'dealer', `p${i}`));
-    this.ofDealer.forEach((l, i) => void this.listen(l, `p${i}`, 'dealer'));
-  }
-  private listen(link: Link, from: string, to: string): void {
-    const { onFrame } = link;
-    link.onFrame = (frame) => {
-      const s = { from, to, frame: { ...frame, payload: frame.payload.slice() } };
-      if (this.lost(s)) return;
-      this.seen.push(s);
-      onFrame(frame);
-    };
-  }
-  client(name = 'client'): [Link, Link] {
-    return [0, 1].map((i) => {
-      const [mine, theirs] = linkPair(name, `p${i}`);
-      this.parties[i].connectClient(theirs);
-      return mine;
-    }) as [Link, Link];
-  }
-  session(links = this.client()): Promise<ClientSession> {
-    return ClientSession.open(links, program, hash);
-  }
-  of(type: number, to?: string): Frame[] {
-    return this.seen.filter((s) => s.frame.type === type && (to === undefined || s.to === to)).map((s) => s.frame);
-  }
-}
-
-const x = (n: number, v = 1.5) => ({ x: { shape: [n, 4], data: new Array<number>(4 * n).fill(v) } });
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
-const ask = async (s: ClientSession, n = 2, v = 1.5): Promise<void> => {
-  const { y } = await s.run(x(n, v));
-  expect(y.shape).toEqual([n, 4]);
-  for (const got of y.data) expect(Math.abs(got - v * v - v)).toBeLessThan(2 ** -9);
-};
+import { ask, hash, Net, type Seen, settle, x } from './net.case.ts';
 
 let net: Net;
 beforeEach(() => {
   net = new Net();
 });
 
-test('the program keeps the checker’s rules', () => check(program));
+test('the program keeps the checker’s rules', () => check(squares));
 
 test('steps of one session, lengths between, sessions beside each other', async () => {
   const [a, b] = [await net.session(), await net.session()];
@@ -142,7 +36,7 @@ test('frames of a step are those that cost counts', async () => {
   await ask(s);
   net.seen.length = 0;
   await ask(s, 5);
-  const { rounds, bytes } = cost(program, { n: 5 });
+  const { rounds, bytes } = cost(squares, { n: 5 });
   const total = (from: (s: Seen) => boolean): number =>
     net.seen.filter(from).reduce((sum, { frame }) => sum + frame.payload.length + 16, 0);
   expect(total((s) => s.from !== 'dealer' && s.to !== 'dealer')).toBe(bytes.p0p1);
@@ -172,7 +66,7 @@ describe('before anything is sent', () => {
     await ask(s);
   });
   test('parameters are read off shapes', () => {
-    expect(paramsOf(program, x(7))).toEqual({ n: 7 });
+    expect(paramsOf(squares, x(7))).toEqual({ n: 7 });
   });
 });
 
@@ -277,7 +171,7 @@ describe('a client that', () => {
   });
 
   test('asks for another program: refused by name', async () => {
-    await expect(ClientSession.open(net.client(), program, 'cd'.repeat(32))).rejects.toMatchObject({
+    await expect(ClientSession.open(net.client(), squares, 'cd'.repeat(32))).rejects.toMatchObject({
       code: 'unknown-model',
       message: expect.stringContaining('cdcdcdcd'),
     });

@@ -18,7 +18,8 @@ export interface ModelStore {
   release(hash: string): void;
 }
 
-export const unknownModel = (hash: string): SubrosaError => new SubrosaError('unknown-model', `no program ${hash.slice(0, 16)}… here: deploy it, or see which ones are`);
+export const unknownModel = (hash: string): SubrosaError =>
+  new SubrosaError('unknown-model', `no program ${hash.slice(0, 16)}… here: deploy it, or see which ones are`);
 
 /** A store of one model that is always there. */
 export function oneModel(hash: string, model: Model): ModelStore & { readonly role: Role } {

@@ -80,6 +80,9 @@ function measured(net: Namespaces, task: Task): Promise<Measured> {
     JSON.stringify(task),
   ];
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const kill = (): boolean => child.kill();
+  process.once('exit', kill);
+  child.once('exit', () => process.off('exit', kill));
   let text = '';
   child.stdout.on('data', (d) => {
     text += d;
@@ -135,6 +138,8 @@ async function over(network: Network): Promise<void> {
   }
 }
 
+// Whatever ends this process takes the namespaces, and what runs in them, with it.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 if (values.inside !== undefined) {
   console.log(JSON.stringify(await inside(JSON.parse(values.inside) as Task)));
   process.exit(0);
@@ -144,7 +149,6 @@ if (lacking) {
   console.error(`bench:net: ${lacking}`);
   process.exit(1);
 }
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 const wanted = networks.filter((n) => !values.network || values.network.includes(n.name));
 if (!values.json)
   console.log(

@@ -9,10 +9,11 @@ import type { Frame, Link } from '../net/link.ts';
 import type { Params } from '../program/program.ts';
 import { DealerStep } from '../runtime/dealer.ts';
 import { dealerSlots } from '../runtime/model.ts';
+import { afterStep, Drain, drainingError } from './drain.ts';
 import { type DealerEvents, defaultLimits, type HostLoad, type Limits } from './events.ts';
 import { newSeed, sessionKey } from './keys.ts';
 import { Lanes, type Lease } from './lanes.ts';
-import { afterStep, decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
+import { decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface DealerOptions {
@@ -67,7 +68,7 @@ export class DealerHost {
   private scheduled = false;
   /** Enough is queued on the link to P1. */
   private blocked = false;
-  private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
+  private draining?: Drain;
   private ending?: NodeJS.Timeout;
 
   constructor(private readonly options: DealerOptions) {
@@ -101,14 +102,8 @@ export class DealerHost {
 
   /** From now on no session is opened and no step begun. Resolves when P1 has done those it is at, and sessions have ended. */
   drain(): Promise<void> {
-    if (!this.draining) {
-      let resolve = (): void => {};
-      const done = new Promise<void>((r) => {
-        resolve = r;
-      });
-      this.draining = { done, resolve };
-      this.settle();
-    }
+    this.draining ??= new Drain();
+    this.settle();
     return this.draining.done;
   }
 
@@ -156,7 +151,7 @@ export class DealerHost {
       throw new SubrosaError('step-order', `step ${step} after step ${session.lastStep}: steps only go up`);
     if (this.streams.some((s) => s.session === session))
       throw new SubrosaError('bad-message', 'p1 asked for a step before the last one was done');
-    if (this.draining) throw new SubrosaError('draining', 'the dealer is shutting down: try again soon');
+    if (this.draining) throw drainingError('it');
     session.lastStep = step;
     this.queue.push({ session, step, params });
     this.later();
@@ -169,7 +164,7 @@ export class DealerHost {
       const open = decode(Open, f.payload, `p${party}`);
       tag = tagOf(open.id);
       if (!this.options.models.takes(open.hash)) throw unknownModel(open.hash);
-      if (this.draining) throw new SubrosaError('draining', 'the dealer is shutting down: try again soon');
+      if (this.draining) throw drainingError('it');
       const known = this.sessions.get(f.session);
       if (known && (known.asked[party] || known.open.id !== open.id || known.open.hash !== open.hash))
         throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
@@ -226,8 +221,7 @@ export class DealerHost {
     if (this.sessions.size === 0) return this.draining.resolve();
     this.ending ??= setTimeout(() => {
       this.ending = undefined;
-      for (const s of [...this.sessions.values()])
-        if (s.done === s.lastStep) this.fail(s, new SubrosaError('draining', 'it is shutting down: try again soon'));
+      for (const s of [...this.sessions.values()]) if (s.done === s.lastStep) this.fail(s, drainingError('it'));
     }, afterStep);
   }
 

@@ -14,6 +14,7 @@ import type { ClientSession } from './client.ts';
 import type { StepReport } from './events.ts';
 import { encode, encodeInput, frames, type Progress } from './messages.ts';
 import { ask, askPower, evicting, hash, Net, type Seen, settle, x } from './net.case.ts';
+import type { Sessions } from './sessions.ts';
 import { oneModel } from './store.ts';
 
 const roles = ['p0', 'p1', 'dealer'] as const;
@@ -130,8 +131,8 @@ describe('steps at once', () => {
     const sinks = net.toDealer[1].frameSink!;
     const stuck = failureOf(a.run(x(2)));
     await settle();
-    const blocks = net.parties[1] as unknown as { sessions: Map<number, { work?: { step: { blockAt(i: number): { bytes: number } } } }> };
-    const [[number, { work }]] = [...blocks.sessions].filter(([, s]) => s.work);
+    const p1 = net.parties[1] as unknown as { sessions: Sessions };
+    const { number, work } = p1.sessions.all().find((one) => one.work)!;
     const place = sinks(frames.block, number, 0, work!.step.blockAt(0).bytes)!;
     expect(place.length).toBeGreaterThan(0);
     for (const l of links) l.close();

@@ -70,9 +70,6 @@ export const Failed = z.object({ code: z.string().max(64), message: z.string().m
 export const Progress = z.union([z.object({ queued: z.int().min(0) }), z.object({ round: z.int().min(0), rounds: z.int().min(0) })]);
 export type Progress = z.infer<typeof Progress>;
 
-/** Milliseconds from a step's end at one role to when it has surely ended at the others, and the client has its answer. */
-export const afterStep = 1000;
-
 /** What tells sessions of one number apart: bytes 4 to 7 of the id. */
 export const tagOf = (id: string): number => Number.parseInt(id.slice(8, 16), 16);
 

@@ -11,18 +11,18 @@
  * What others can make a party keep is bounded: an input a session, of the size its parameters say; sessions and inputs by `Limits`; an early
  * opening a session; an early zero seed for as many sessions as P0 has announced, `mostZeros` at most.
  */
-import { createDecipheriv, createHash } from 'node:crypto';
 import { type ErrorCode, SubrosaError } from '../client/errors.ts';
 import type { Frame, Link } from '../net/link.ts';
-import { dim, type Params } from '../program/program.ts';
 import { PartyStep } from '../runtime/party.ts';
+import { afterStep, Drain, drainingError } from './drain.ts';
 import { defaultLimits, type HostEvents, type HostLoad, type Limits } from './events.ts';
-import { newSeed, type Setting, sessionKey } from './keys.ts';
+import { newSeed, sessionKey } from './keys.ts';
 import { Lanes, type Lease } from './lanes.ts';
-import { afterStep, decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
+import { decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
 import { FairQueue } from './queue.ts';
 import { Run } from './run.ts';
-import { type ModelStore, type Takes, unknownModel } from './store.ts';
+import { digestOf, type Input, inputBytes, lookEvery, overdue, placeInputs, type Session, Sessions, type Work } from './sessions.ts';
+import { type ModelStore, unknownModel } from './store.ts';
 
 export interface PartyOptions {
   readonly index: 0 | 1;
@@ -33,49 +33,6 @@ export interface PartyOptions {
   readonly events?: HostEvents;
   /** Whether reports of steps say what each kind of gate took. */
   readonly profile?: boolean;
-}
-
-interface Session {
-  readonly number: number;
-  readonly tag: number;
-  readonly setting: Setting;
-  readonly client: Link;
-  seed?: Uint8Array;
-  zero?: Uint8Array;
-  ready: boolean;
-  lastStep: number;
-  /** P0: the input that P1 has said it has. */
-  peerHas?: { readonly step: number; readonly digest: Uint8Array };
-  input?: Input;
-  work?: Work;
-  /** When it began to wait for what it waits for: to be open, for an input, for the other half of one. Milliseconds. */
-  since: number;
-  /** When the client was last told how far its step is; undefined: it does not want to know. */
-  told?: number;
-}
-
-/** An input that waits for a lane. */
-interface Input {
-  readonly client: string;
-  readonly session: Session;
-  readonly step: number;
-  readonly params: Params;
-  readonly bytes: Uint8Array;
-  readonly digest: Buffer;
-  readonly at: number;
-  /** P1: P0 has said go, and perhaps sent its first opening. */
-  go: boolean;
-  early?: Uint8Array;
-}
-
-/** A step at work. */
-interface Work {
-  readonly input: Input;
-  readonly run: Run;
-  readonly step: PartyStep;
-  readonly lease: Lease;
-  readonly at: number;
-  readonly profile?: Map<string, number>;
 }
 
 const mostZeros = 4096;
@@ -89,10 +46,7 @@ export class PartyHost {
   rounds = 0;
   private readonly limits: Limits;
   private readonly lanes: Lanes;
-  private readonly sessions = new Map<number, Session>();
-  private readonly perClient = new Map<string, number>();
-  /** Those that are not ready yet. */
-  private readonly opening = new Set<Session>();
+  private readonly sessions = new Sessions();
   private readonly queue = new FairQueue<Input>();
   /** P1: inputs P0 has said go for, in that order. */
   private going: Input[] = [];
@@ -102,7 +56,7 @@ export class PartyHost {
   private starting = false;
   private clock?: NodeJS.Timeout;
   private settling = false;
-  private draining?: { readonly done: Promise<void>; readonly resolve: () => void };
+  private draining?: Drain;
 
   constructor(private readonly options: PartyOptions) {
     this.limits = { ...defaultLimits, ...options.limits };
@@ -123,7 +77,7 @@ export class PartyHost {
   connectClient(link: Link): void {
     link.onFrame = (f) => this.guard(f, link, () => this.fromClient(link, f));
     link.onClose = () => {
-      for (const s of [...this.sessions.values()]) if (s.client === link) this.end(s, undefined, this.links.peer, this.links.dealer);
+      for (const s of this.sessions.all()) if (s.client === link) this.end(s, undefined, this.links.peer, this.links.dealer);
       this.watch();
     };
   }
@@ -135,14 +89,8 @@ export class PartyHost {
 
   /** From now on no session is opened and no input taken. Resolves when the steps that wait or run are done, and sessions have ended. */
   drain(): Promise<void> {
-    if (!this.draining) {
-      let resolve = (): void => {};
-      const done = new Promise<void>((r) => {
-        resolve = r;
-      });
-      this.draining = { done, resolve };
-      this.settle();
-    }
+    this.draining ??= new Drain();
+    this.settle();
     return this.draining.done;
   }
 
@@ -202,14 +150,12 @@ export class PartyHost {
     const total = this.options.index === 0 ? 32 : words;
     if (bytes.length !== total)
       throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
-    if (this.draining) throw new SubrosaError('draining', 'this party is shutting down: try again soon');
+    if (this.draining) throw drainingError('this party');
     const { queue, queuePerClient } = this.limits;
     if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient)
       throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
     this.options.events?.received?.(id, 'client', bytes);
-    const digest = createHash('sha256')
-      .update(JSON.stringify([step, Object.entries(params).sort()]))
-      .digest();
+    const digest = digestOf(step, params);
     session.lastStep = step;
     session.since = performance.now();
     session.input = { client: link.peer, session, step, params, bytes: bytes.slice(), digest, at: session.since, go: false };
@@ -222,11 +168,8 @@ export class PartyHost {
     const { id, hash, progress } = decode(Open, f.payload, 'the client');
     if (!this.options.models.takes(hash)) throw unknownModel(hash);
     if (known) throw new SubrosaError('bad-message', 'a session of this number is open: choose another');
-    if (this.draining) throw new SubrosaError('draining', 'this party is shutting down: try again soon');
-    const { sessions, sessionsPerClient } = this.limits;
-    const own = this.perClient.get(link.peer) ?? 0;
-    if (own >= sessionsPerClient) throw new SubrosaError('busy', `${link.peer} has ${own} sessions open: end some`);
-    if (this.sessions.size >= sessions) throw new SubrosaError('busy', `${sessions} sessions are open here: try again later`);
+    if (this.draining) throw drainingError('this party');
+    this.sessions.room(link.peer, this.limits);
     const { peer, dealer } = this.links;
     if (!peer || !dealer)
       throw new SubrosaError('not-ready', `${peer ? 'the dealer' : 'the other party'} is not connected: try again soon`);
@@ -241,10 +184,8 @@ export class PartyHost {
       since: performance.now(),
       told: progress ? 0 : undefined,
     };
-    this.sessions.set(f.session, session);
-    this.opening.add(session);
-    this.perClient.set(link.peer, own + 1);
-    this.clock ??= setInterval(() => this.sweep(), this.period()).unref();
+    this.sessions.add(session);
+    this.clock ??= setInterval(() => this.sweep(), lookEvery(this.limits)).unref();
     this.options.events?.sessionOpened?.(link.peer, hash);
     dealer.send(frames.open, f.session, 0, encode({ id, hash }));
     if (this.options.index === 0) {
@@ -336,7 +277,7 @@ export class PartyHost {
     if (!session.seed || !session.zero || session.ready) return;
     session.ready = true;
     session.since = performance.now();
-    this.opening.delete(session);
+    this.sessions.opening.delete(session);
     session.client.send(frames.ready, session.number, 0, encode({ id: session.setting.id, hash: session.setting.hash }));
   }
 
@@ -435,12 +376,7 @@ export class PartyHost {
   /** Forgets a session: keys, inputs, the step it may be running. `tell`: who else must. */
   private end(session: Session, code?: ErrorCode, ...tell: (Link | undefined)[]): void {
     const { number, client, setting, input, work } = session;
-    if (this.sessions.get(number) !== session) return;
-    this.sessions.delete(number);
-    this.opening.delete(session);
-    const left = this.perClient.get(client.peer)! - 1;
-    if (left > 0) this.perClient.set(client.peer, left);
-    else this.perClient.delete(client.peer);
+    if (!this.sessions.remove(session)) return;
     if (this.sessions.size === 0) {
       clearInterval(this.clock);
       this.clock = undefined;
@@ -481,7 +417,7 @@ export class PartyHost {
     this.links[role] = undefined;
     const other = role === 'peer' ? this.links.dealer : this.links.peer;
     const { code, message } = lossOf(link, error);
-    for (const s of [...this.sessions.values()]) this.fail(s, code, message, other);
+    for (const s of this.sessions.all()) this.fail(s, code, message, other);
     if (role === 'peer') this.earlyZeros.clear();
     this.watch();
   }
@@ -489,28 +425,12 @@ export class PartyHost {
   /** Ends what has waited for too long. */
   private sweep(): void {
     const now = performance.now();
-    const { waitSeconds, stepSeconds, idleSeconds } = this.limits;
-    const over = (since: number, seconds: number): boolean => seconds > 0 && now - since > 1000 * seconds;
-    for (const s of [...this.sessions.values()]) {
-      const half = this.options.index === 0 && (s.input ? s.peerHas?.step !== s.input.step : (s.peerHas?.step ?? -1) > s.lastStep);
-      if (!s.ready) {
-        if (over(s.since, waitSeconds))
-          this.failed(s, new SubrosaError('timeout', `the session was not open at both parties and the dealer within ${waitSeconds} s`));
-      } else if (s.work) {
-        if (over(s.work.at, stepSeconds)) this.failed(s, new SubrosaError('timeout', `the step was not done within ${stepSeconds} s`));
-      } else if (half) {
-        if (over(s.since, waitSeconds))
-          this.failed(s, new SubrosaError('timeout', `only one party has been given its share of the input within ${waitSeconds} s`));
-      } else if (!s.input && over(s.since, idleSeconds))
-        this.failed(s, new SubrosaError('ended', `no input for ${idleSeconds} s: open a new session`));
+    for (const s of this.sessions.all()) {
+      const late = overdue(s, this.options.index === 0, now, this.limits);
+      if (late) this.failed(s, late);
     }
     this.settle();
     this.watch();
-  }
-
-  private period(): number {
-    const { waitSeconds, stepSeconds, idleSeconds } = this.limits;
-    return Math.max(10, Math.min(1000, ...[waitSeconds, stepSeconds, idleSeconds].filter((s) => s > 0).map((s) => 250 * s)));
   }
 
   /** Tells the clients that asked for it how many steps are before theirs. */
@@ -535,8 +455,7 @@ export class PartyHost {
     if (!this.draining || this.settling || this.working.size > 0 || this.queue.size > 0) return;
     this.settling = true;
     const now = performance.now();
-    for (const s of [...this.sessions.values()])
-      if (now - s.since >= afterStep) this.failed(s, new SubrosaError('draining', 'this party is shutting down: try again soon'));
+    for (const s of this.sessions.all()) if (now - s.since >= afterStep) this.failed(s, drainingError('this party'));
     this.settling = false;
     if (this.sessions.size === 0) this.draining.resolve();
   }
@@ -546,7 +465,7 @@ export class PartyHost {
     let peer = this.working.size > 0 || this.queue.size > 0;
     let dealer = false;
     for (const { run } of this.working) dealer ||= run.starved;
-    for (const { zero, seed } of this.opening) {
+    for (const { zero, seed } of this.sessions.opening) {
       peer ||= !zero;
       dealer ||= !seed;
     }
@@ -566,28 +485,4 @@ export class PartyHost {
     }
     this.watch();
   }
-}
-
-function placeInputs(step: PartyStep, index: 0 | 1, bytes: Uint8Array): void {
-  const { binding, model } = step.prepared;
-  const places = binding.program.inputs.map((i) => step.input(i.name));
-  const total = places.reduce((s, p) => s + 4 * p.size, 0);
-  // P0's share is the ChaCha20 stream of the client's seed, in its standard order.
-  const words = index === 0 ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
-  let from = 0;
-  for (const p of places) {
-    model.k.u8.set(words.subarray(from, from + 4 * p.size), p.at);
-    from += 4 * p.size;
-  }
-}
-
-/** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
-function inputBytes(program: Takes, params: Params): number {
-  const names = Object.keys(program.params);
-  if (Object.keys(params).some((name) => !names.includes(name)))
-    throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
-  for (const [name, { min, max }] of Object.entries(program.params))
-    if (!(params[name] >= min && params[name] <= max))
-      throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
-  return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
 }

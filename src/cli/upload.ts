@@ -73,12 +73,13 @@ export class RoleClient {
     const files = Object.fromEntries(await Promise.all([...part].map(async ([name, path]) => [name, await described(path)] as const)));
     const declaration = Buffer.from(JSON.stringify({ weights, files }));
     const at = `/v1/admin/uploads/${hash}`;
-    let [most, failed] = [-1, 0];
+    let [most, failed, reached] = [-1, 0, false];
     for (;;) {
       let sent = 0;
       try {
         const answer = Here.parse(await this.ask('POST', at, declaration));
-        if (answer.there) return failed > 0 || most >= 0 ? 'uploaded' : 'there';
+        if (answer.there) return reached ? 'uploaded' : 'there';
+        reached = true;
         sent = await this.send(at, part, answer.files, files, options);
         await this.ask('POST', `${at}/commit`, undefined, commitSilence);
         return 'uploaded';
@@ -88,7 +89,8 @@ export class RoleClient {
         if (!(cause instanceof SubrosaError) || !(cause.retryable || cause.code === 'mismatch')) throw cause;
         failed = sent > most ? 1 : failed + 1;
         most = Math.max(most, sent);
-        if (failed >= attempts) throw cause;
+        // Where nobody has answered yet, an address may be wrong.
+        if (failed >= (reached ? attempts : 2)) throw cause;
         await sleep(1000 * Math.max(cause.retryAfter ?? 0, 0.25 * 2 ** failed));
       }
     }

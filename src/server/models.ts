@@ -140,7 +140,7 @@ export class RoleModels implements ModelStore, Catalogue {
 
   /**
    * Takes over the folder at `from`, on the same disk, by a rename: it is served from then on. Throws ModelError when it breaks a rule, and
-   * SubrosaError 'out-of-memory' when it could never be loaded here; it stays where it was then.
+   * SubrosaError 'too-large' when it could never be loaded here; it stays where it was then.
    */
   adopt(from: string, hash: string): void {
     const folder = readRole(from, this.role, hash);
@@ -232,10 +232,12 @@ export class RoleModels implements ModelStore, Catalogue {
     return Math.min(largestMemory, Math.max(loading, own + places * step));
   }
 
+  /** 'too-large': it never fits; 'out-of-memory': not beside those in use. */
   private tooLarge(name: string, bytes: number, held: number): SubrosaError {
     const { memory } = this.options;
     const text = `the model ${name} takes ${mib(bytes)} MiB at ${this.role}; of its ${mib(memory)} MiB for models ${mib(held)} are in use`;
-    return new SubrosaError('out-of-memory', bytes > memory ? `${text}: raise the cap ('models.memory')` : text);
+    if (bytes > memory) return new SubrosaError('too-large', `${text}: raise the cap ('models.memory')`);
+    return new SubrosaError('out-of-memory', text);
   }
 
   /** Evicts until `bytes` fit. Returns the spaces that were left; one of them, used again, takes no more than it did. */

@@ -6,7 +6,7 @@ import { subrosa } from './subrosa.ts';
 
 const cwd = mkdtempSync(join(tmpdir(), 'subrosa-cli-'));
 afterAll(() => rmSync(cwd, { recursive: true }));
-const names = ['pull', 'compile', 'run', 'cost', 'inspect', 'demo', 'up'];
+const names = ['pull', 'compile', 'run', 'cost', 'inspect', 'demo', 'keys', 'protect', 'deploy', 'up'];
 
 describe('help', () => {
   test('lists every command and ends with examples', async () => {

@@ -221,6 +221,7 @@ describe('memory', () => {
     const need = memoryOf('p1');
     const { models, events } = serve('p1', modelsDir('p1', hidden), { memory: need - 1 });
     expect(() => models.acquire(hidden.hash)).toThrow(/raise the cap/);
+    expect(codeOf(() => models.acquire(hidden.hash))).toBe('too-large');
     expect([models.used, events]).toEqual([0, []]);
     serve('p1', modelsDir('p1', hidden), { memory: need }).models.acquire(hidden.hash);
   });

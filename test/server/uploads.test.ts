@@ -208,7 +208,7 @@ describe('an upload', () => {
   });
   test('of a model that could never be loaded here is refused', async () => {
     const s = serve('p1', { memory: 2 ** 20 });
-    expect(await upload(s, 'p1')).toMatchObject({ status: 503, code: 'out-of-memory', message: expect.stringContaining('raise the cap') });
+    expect(await upload(s, 'p1')).toMatchObject({ status: 413, code: 'too-large', message: expect.stringContaining('raise the cap') });
     expect(onDisk(s)).toEqual([]);
   });
 });

@@ -22,7 +22,10 @@ test('rooms in use never overlap, whatever is taken and given back; a free one i
   const rooms = new Rooms(model);
   const taken: Room[] = [];
   let seed = 1;
-  const random = (n: number): number => (seed = (seed * 48271) % 2147483647) % n;
+  const random = (n: number): number => {
+    seed = (seed * 48271) % 2147483647;
+    return seed % n;
+  };
   let refused = 0;
   for (let i = 0; i < 120; i++) {
     if (taken.length > 0 && random(5) < 2) rooms.giveBack(taken.splice(random(taken.length), 1)[0]);

@@ -107,6 +107,7 @@ export class Net {
   joinDealer(i: 0 | 1): void {
     [this.toDealer[i], this.ofDealer[i]] = linkPair(`p${i}`, 'dealer');
     this.parties[i].connectDealer(this.toDealer[i]);
+    if (this.options.delay) sentLate(this.ofDealer[i], this.options.delay);
     this.dealer.connect(i, this.ofDealer[i]);
     this.listen(this.toDealer[i], 'dealer', `p${i}`);
     this.listen(this.ofDealer[i], `p${i}`, 'dealer');
@@ -156,6 +157,20 @@ export class Net {
   of(type: number, to?: string): Frame[] {
     return this.seen.filter((s) => s.frame.type === type && (to === undefined || s.to === to)).map((s) => s.frame);
   }
+}
+
+/** What is sent leaves some turns later, from where it lies when it may: as long payloads do on a stream. */
+function sentLate(link: Link, delay: () => number): void {
+  const { send } = link;
+  let last = Promise.resolve();
+  link.send = (type, session, seq, payload, released) => {
+    const bytes = released ? payload : (payload as Uint8Array).slice();
+    last = last.then(async () => {
+      for (let i = delay(); i > 0; i--) await new Promise((resolve) => setImmediate(resolve));
+      send.call(link, type, session, seq, bytes, released);
+    });
+    return true;
+  };
 }
 
 /** Frames in order, each after some turns, its payload written in two halves with turns between, as streams do. */

@@ -3,7 +3,7 @@
  *
  * Passes before this one (import, rewrite, calibrate) work on the float graph; after it the program is checked and can be bound.
  */
-import { type Graph, ModelError } from '../graph/graph.ts';
+import { type Graph, ModelError, type Tensor } from '../graph/graph.ts';
 import { check } from '../program/check.ts';
 import { dimAttr, type Program } from '../program/program.ts';
 import { Builder, type WeightTensor } from './builder.ts';
@@ -21,6 +21,8 @@ export interface CompileOptions {
   readonly precision?: keyof typeof precisions;
   /** Default: lan. */
   readonly profile?: Profile;
+  /** Decoders: rows of the public prefix, by the cache input they begin ([rows, width] each). Default: none. */
+  readonly prefix?: ReadonlyMap<string, Tensor>;
 }
 
 const usualFor = (graph: Graph): keyof typeof precisions => (graph.inputs.some((i) => i.shape.length === 4) ? 'fine' : 'usual');
@@ -31,18 +33,30 @@ export interface Compiled {
 }
 
 /** Row lengths that share one choice of fits. */
-const buckets = [8, 16, 32, 64, 128, 256, 512];
+const buckets = [8, 16, 32, 64, 128, 256, 512, 1024];
+
+/**
+ * Parameters of a decoder beside its new rows: keys, the rows of its caches that a step sees, empty ones at the end counted; and past, the
+ * rows that are filled before it. Shapes follow keys alone, which goes in strides (`keysFor`), so that one plan serves many steps.
+ */
+const decoding = (prefix: number, keys: number): Program['params'] => ({ keys: { min: 1, max: keys }, past: { min: prefix, max: keys, shapes: false } });
 
 /** Throws ModelError naming every operator that cannot run privately, at once. */
 export function compile(graph: Graph, calibration: Calibration, options: CompileOptions): Compiled {
   const missing = unsupported(graph);
   if (missing.length > 0) throw new ModelError(`${graph.name}: ${missing.length} operator${missing.length > 1 ? 's' : ''} cannot run privately: ${missing.join(', ')}`);
-  const parameters = [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
-  const params = Object.fromEntries(parameters.map((p) => [p, { min: 1, max: options.max?.[p] ?? 128 }]));
+  const cached = new Set(graph.caches?.flatMap(({ input, output }) => [input, output]));
+  const given = graph.inputs.filter((i) => !cached.has(i.name));
+  const parameters = [...new Set(given.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+  const most = (p: string): number => options.max?.[p] ?? 128;
+  const params: Program['params'] = {
+    ...Object.fromEntries(parameters.map((p) => [p, { min: 1, max: most(p) }])),
+    ...(graph.caches ? decoding([...(options.prefix?.values() ?? [])][0]?.shape[0] ?? 0, options.max?.keys ?? 2 * Math.max(...parameters.map(most))) : {}),
+  };
   const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
   const b = new Builder(options.weights);
-  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest), longest], profiled(options.precision ?? usualFor(graph), options.profile));
-  for (const input of graph.inputs) {
+  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest && (!graph.caches || n >= 64)), longest], profiled(options.precision ?? usualFor(graph), options.profile), options.prefix);
+  for (const input of given) {
     const range = low.range(input.name);
     const bound = 2 * Math.max(range.max, 2 ** -6);
     const centring = range.rows ? Math.log2(2 * range.rows.centred * (input.shape.at(-1) as number)) : 0;
@@ -52,7 +66,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
     low.inputBits.set(input.name, f);
   }
   for (const node of graph.nodes) lowerNode(low, node);
-  for (const name of graph.outputs) {
+  for (const name of graph.outputs.filter((o) => !cached.has(o))) {
     b.layer = 'output';
     const v = low.value(name);
     const t = low.share(v);

@@ -40,7 +40,7 @@ export const cache: Gate<CacheAttrs, Loaded | undefined> = {
   name: 'cache',
   stays: true,
   shapes(a, [x]) {
-    if (x.length !== 2 || a.keys < x[0]) throw new ProgramError(`cache: rows of [${x}] in ${a.keys}`);
+    if (x.length !== 2) throw new ProgramError(`cache: rows are wanted, got [${x}]`);
     return [[a.keys, x[1]]];
   },
   cost: () => free,
@@ -57,6 +57,7 @@ export const cache: Gate<CacheAttrs, Loaded | undefined> = {
   *party(p, g) {
     const [x, c] = [g.ins[0], g.outs[0]];
     const rows = { size: x.size, width: x.shape[1] };
+    if (p.params.past + x.shape[0] > c.shape[0]) throw new ProgramError(`cache: ${x.shape[0]} rows after ${p.params.past} in ${c.shape[0]}`);
     join(p.k, g.attrs, p.params.past, c.at, { at: x.at, ...rows }, g.loaded?.X ?? 0);
     join(p.k, g.attrs, p.params.past, c.rho, { at: x.rho, ...rows }, g.loaded?.mask ?? 0);
   },

@@ -21,7 +21,7 @@
  *        each channel keeps to its own scale is the compiler's part (channelScales).
  *     b. What only harmonic gates read may use the whole ring, which is their period: there, below 2^bits, as row sums of squares do.
  *  7. Results. Outputs are made by reveal gates, which hide all but the result; nothing else is one, and no gate uses it again.
- *  8. Parameters. 1 ≤ min ≤ max, and the program binds at both, and on either side of every choice by parameter, where 3 to 6 hold too.
+ *  8. Parameters. 1 ≤ min ≤ max (0 where no shape depends on it), and the program binds at both, and on either side of every choice by parameter, where 3 to 6 hold too.
  */
 
 import type { BoundTensor } from '../gates/gate.ts';
@@ -61,6 +61,10 @@ const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>>
   max: ['s', 's'],
   maxPool: ['s', 's'],
   argmax: ['s', 's s?'],
+  cache: ['o', 'o'],
+  causal: ['s', 's'],
+  perSeen: ['s', 's'],
+  rotary: ['s', 's'],
   reveal: ['s', 's'],
 };
 
@@ -78,6 +82,10 @@ const keepsRing = new Set([
   'spread',
   'im2col',
   'addPrivate',
+  'cache',
+  'causal',
+  'perSeen',
+  'rotary',
   'matmulPublic',
   'select',
   'max',
@@ -89,6 +97,9 @@ const keepsScale = new Set([
   'slice',
   'im2col',
   'addPrivate',
+  'cache',
+  'causal',
+  'perSeen',
   'open',
   'relu',
   'max',
@@ -208,8 +219,8 @@ function results(program: Program): void {
 /** Where a parameter is least and greatest, and on either side of every choice by it; other parameters at their greatest. */
 function corners(program: Program): Params[] {
   const values = new Map(Object.keys(program.params).map((p) => [p, new Set<number>()]));
-  for (const [name, { min, max }] of Object.entries(program.params)) {
-    if (!(Number.isInteger(min) && Number.isInteger(max) && min >= 1 && min <= max))
+  for (const [name, { min, max, shapes }] of Object.entries(program.params)) {
+    if (!(Number.isInteger(min) && Number.isInteger(max) && min >= (shapes === false ? 0 : 1) && min <= max))
       fail(undefined, 8, `parameter ${name} goes from ${min} to ${max}`);
     values.get(name)!.add(min).add(max);
   }
@@ -328,7 +339,8 @@ function scales({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
     const a = node.attrs as { places: readonly number[] };
     const list = channels(outs[0]);
     want(x, list.length > 1 ? a.places.length : 1, (i) => (list.length > 1 ? list[a.places[i]] : list[0]), 'the place');
-  } else if (gate === 'centre') want(outs[0], channels(x).length, (i) => at(channels(x), i) * x.shape.at(-1)!, 'the row length');
+  } else if (gate === 'rotary') want(outs[0], channels(x).length, (i) => at(channels(x), i) * 2 ** (node.attrs as { bits: number }).bits, 'the input times its cosines');
+  else if (gate === 'centre') want(outs[0], channels(x).length, (i) => at(channels(x), i) * x.shape.at(-1)!, 'the row length');
   else if (gate === 'affine' || gate === 'truncate' || gate === 'extend' || gate === 'reveal') {
     const a = (node.attrs ?? {}) as Rescale;
     // affine's factor may as well be part of the value: a scale that stays says so.
@@ -359,7 +371,7 @@ const folds = (a: Rescale, count: number, made: number): boolean => a.mul !== un
 
 /** Tensors that only harmonic gates read, directly or moved about. */
 function onlyHarmonic(b: Binding): ReadonlySet<number> {
-  const moves = new Set(['reshape', 'slice', 'permute', 'concat']);
+  const moves = new Set(['reshape', 'slice', 'permute', 'concat', 'perSeen']);
   const periodic = new Set<number>();
   const outputs = new Set(b.program.outputs.map((o) => o.tensor));
   const readers = new Map<number, ScheduledGate[]>();

@@ -22,49 +22,55 @@ import {
   type Head,
   lastReciprocal,
   least,
+  mostStages,
   padded,
   productBits,
   Stages,
   squareBits,
   squareMeans,
+  widestLevelled,
   stagesOf,
   sumRange,
 } from './softmax.ts';
 
+const ratio = (heads: readonly Head[]): number => squareMeans(heads).hi / squareMeans(heads).lo;
+
 export function attention(low: Lowering, node: GraphNode): void {
-  if (
-    node.inputs.length > 3 ||
-    node.attrs.causal ||
-    node.attrs.window ||
-    node.attrs.softcap ||
-    (node.attrs.kvHeads ?? node.attrs.heads) !== node.attrs.heads
-  )
-    throw new ModelError(`${node.name}: causal attention, windows, shared keys and caches have no gates`);
-  const [q, k, v] = node.inputs.map((name) => low.value(name));
+  if (node.attrs.softcap) throw new ModelError(`${node.name}: capped scores are not supported`);
+  const [q, k, v] = node.inputs.slice(0, 3).map((name) => low.value(name));
   const heads = node.attrs.heads as number;
+  const shares = heads / ((node.attrs.kvHeads as number | undefined) ?? heads);
+  const cached = node.inputs.length > 3;
+  if (node.attrs.causal && !cached) throw new ModelError(`${node.name}: causal attention without a cache is not supported; decoders have one`);
   const softScale = node.attrs.scale as number;
   const ranges = low.calibration.heads.get(node.name);
   if (!ranges) throw new ModelError(`${node.name}: not seen when calibrating`);
   if (q.shape.length > 3 || (q.shape.length === 3 && q.shape[0] !== 1))
     throw new ModelError(`${node.name}: a batch of sequences is not supported; queries are [${q.shape}]`);
   const d = lastDim(q) / heads;
-  const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range, low.precision.faintestLate) }));
+  const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range, low.precision.faintestLate, cached ? widestLevelled : undefined) }));
   // Heads of a group lie together: their weights are taken in this order, and the next layer's rows too.
   list.sort((a, b) => b.stages - a.stages || a.index - b.index);
   const order = list.flatMap((h) => Array.from({ length: d }, (_, c) => h.index * d + c));
-  const inOrder = order.every((c, i) => c === i) || [q, k, v].every((x) => x.accumulate && !x.raw);
+  // Rows of a cache, and keys that heads share, stay where they are.
+  const inOrder = shares === 1 && !cached && (order.every((c, i) => c === i) || [q, k, v].every((x) => x.accumulate && !x.raw));
   if (!inOrder) {
     list.sort((a, b) => a.index - b.index);
-    const most = Math.max(...list.map((h) => h.stages));
+    const together = (stages: number): Head[] => list.map((h) => ({ ...h, stages }));
+    let most = Math.max(...list.map((h) => h.stages));
+    // One reciprocal serves them all.
+    while (cached && most < mostStages && ratio(together(most)) > widestLevelled) most++;
     for (const h of list) h.stages = most;
   }
-  new AttentionLowering(low, node, q, k, v, list, d, softScale, inOrder ? order : undefined).lower();
+  new AttentionLowering(low, node, q, k, v, list, d, shares, softScale, inOrder ? order : undefined).lower();
 }
 
 class AttentionLowering {
   private readonly n: Dim;
   private readonly keys: Dim;
+  private readonly cached: boolean;
   private readonly soft: Stages;
+  private readonly vBound: number;
 
   constructor(
     private readonly low: Lowering,
@@ -74,32 +80,55 @@ class AttentionLowering {
     private readonly v: Val,
     private readonly heads: readonly Head[],
     private readonly d: number,
+    /** Heads that read one key. */
+    private readonly shares: number,
     private readonly softScale: number,
     private readonly order: readonly number[] | undefined,
   ) {
+    const [, , , , past] = node.inputs;
+    this.cached = past !== undefined;
     this.n = q.shape.at(-2)!;
-    this.keys = k.shape.at(-2)!;
-    this.soft = new Stages(low, this.keys);
+    this.keys = this.cached ? 'keys' : k.shape.at(-2)!;
+    const window = (node.attrs.window as number | undefined) || undefined;
+    this.soft = new Stages(low, this.keys, this.cached ? { window } : undefined);
+    const prefix = low.prefix.get(node.inputs[5] ?? '');
+    this.vBound = Math.max(low.bound(v), ...(prefix ? Array.from(prefix.data as Float32Array, (x) => 1.01 * Math.abs(x)) : []));
+  }
+
+  /** Rows that join those of earlier steps: `input` names the cache. */
+  private rows(wire: T, input: string): T {
+    if (!this.cached) return wire;
+    const { b, prefix } = this.low;
+    const first = prefix.get(input);
+    const width = lastDim(wire);
+    const scale = (c: number): number => (typeof wire.scale === 'number' ? wire.scale : wire.scale[c]);
+    const kept = first && {
+      weight: b.weight(`${input}.prefix`, first.shape, Int32Array.from(first.data as Float32Array, (x, i) => Math.round(x * scale(i % width)))),
+      rows: first.shape[0],
+      private: b.private,
+    };
+    return b.gate('cache', [wire], { keys: dimAttr(this.keys), prefix: kept }, { ...wire, shape: [this.keys, width], label: undefined })[0];
   }
 
   lower(): void {
     const { low, d, heads } = this;
     const { b } = low;
     const width = heads.length * d;
+    const kvWidth = width / this.shares;
     const kBits = Math.min(activationBits, Math.floor(room - 1 - Math.log2(low.bound(this.k))));
     const fits = heads.map((h) => this.soft.exponential(h));
     const qScale = fits.flatMap((f) => new Array<number>(d).fill((f.scale * this.softScale) / 2 ** kBits));
-    const q = b.open(this.projected(this.q, qScale, this.order));
-    const k = b.open(this.projected(this.k, new Array<number>(width).fill(2 ** kBits), this.order));
+    const q = b.open(projected(low, this.q, qScale, this.order));
+    const k = this.rows(b.open(projected(low, this.k, new Array<number>(kvWidth).fill(2 ** kBits), this.order)), this.node.inputs[4]);
     // v is kept at the bits that b²·v leaves it: see `weighted`.
     const vScale = this.valueScale();
-    const vShare = this.projected(this.v, new Array<number>(width).fill(2 ** activationBits), this.order);
+    const vShare = projected(low, this.v, new Array<number>(kvWidth).fill(2 ** activationBits), this.order);
     const lowered = b.extend(vShare, {
       s: onCases(vScale, (s) => activationBits - s),
       scale: onCases(vScale, (s) => 2 ** s),
       bound: low.bound(this.v),
     });
-    const v = b.open(lowered.share!);
+    const v = this.rows(b.open(lowered.share!), this.node.inputs[5]);
     const parts: T[] = [];
     for (let from = 0; from < heads.length; ) {
       let to = from;
@@ -118,41 +147,17 @@ class AttentionLowering {
     value.order = this.order;
   }
 
-  /** A projection at an exact scale per channel, in the heads' order. */
-  private projected(x: Val, scale: readonly number[], order: readonly number[] | undefined): T {
-    const { b } = this.low;
-    if (!x.accumulate || x.raw) {
-      // Something else already holds it: rescale that, channel by channel, with integer factors.
-      const bits = this.low.bits(x);
-      const t = this.low.share(x, bits);
-      if (scale.every((s) => s === 2 ** bits)) return t;
-      const s = 12;
-      return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: this.low.bound(x) })
-        .share!;
-    }
-    // scale is given in the heads' order; the accumulator wants it by channel.
-    const byChannel = new Array<number>(scale.length);
-    (order ?? scale.map((_, i) => i)).forEach((c, i) => {
-      byChannel[c] = scale[i];
-    });
-    const raw = this.low.accumulator(x, { scale: byChannel, order });
-    const scales = typeof raw.scale === 'number' ? scale.map(() => raw.scale as number) : (raw.scale as number[]);
-    const drops = scales.map((r, i) => Math.round(Math.log2(r / scale[i])));
-    const s = Math.max(0, ...drops);
-    const mul = drops.every((x) => x === s) ? undefined : drops.map((x) => 2 ** (s - x));
-    const uniform = scale.every((v) => v === scale[0]) ? scale[0] : scale;
-    return b.extend(raw, { s, mul, scale: uniform, bound: this.low.bound(x) }).share!;
-  }
-
   /** Fraction bits that the probabilities and v share: their product's row sums stay below v's bound. */
   private sharedBits(): number {
-    return Math.floor(room - Math.log2(0.8 * this.low.bound(this.v)));
+    return Math.floor(room - Math.log2(0.8 * this.vBound));
   }
 
   /** log2 of v's scale: longer rows need more of the shared bits in the probabilities, whose rounding errors add up, or in b². */
   private valueScale(): number {
     const most = (n: number): number =>
       this.low.precision.divideFirst ? Math.floor((this.sharedBits() - Math.log2(padded(n)) / 2) / 2) : this.sharedBits() - squareBits(n);
+    // What a cache keeps serves steps of every length.
+    if (this.cached) return Math.min(activationBits, ...this.low.buckets.map(most));
     return this.soft.byLength((n) => Math.min(activationBits, most(n)));
   }
 
@@ -176,21 +181,28 @@ class AttentionLowering {
         N: dimAttr(keys),
         K: d,
         a: { offset: from * d, batch: d, row: width },
-        b: { offset: from * d, batch: d, row: width, transposed: true },
+        b: { ...this.shared(from), transposed: true },
         c: { offset: 0, batch: area, row: dimAttr(keys) },
         shape: [G, dimAttr(n), dimAttr(keys)],
       },
       { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) },
     )[0];
-    const squares = squareMeans(heads.slice(from, to));
+    const squares = this.rounded(squareMeans(heads.slice(from, to)));
     const a = this.soft.exp(scores, fits.slice(from, to), squares.hi);
+    const lowest = (j: number): number => this.rounded({ lo: least(range, j), hi: 1 }).lo;
     const { divideFirst } = low.precision;
     const scale = (left: number): number => (divideFirst && left === 0 ? finer : fine);
     let wire = this.soft.first(a, squares, rows, square, scale(stages - 2));
     // After the first stage the temperature is 2^(J−1); the squares' sums of the next have the range calibrated there.
-    for (let left = stages - 2; left > 0; left--) wire = this.soft.stage(wire, least(range, left + 1), rows, square, scale(left - 1));
-    if (divideFirst) return this.divided(wire, v, from, G, least(range, 1), rows, square);
-    return this.weighted(wire, v, from, G, least(range, 1), rows, square);
+    for (let left = stages - 2; left > 0; left--) wire = this.soft.stage(wire, lowest(left + 1), rows, square, scale(left - 1));
+    if (divideFirst) return this.divided(wire, v, from, G, lowest(1), rows, square);
+    return this.weighted(wire, v, from, G, lowest(1), rows, square);
+  }
+
+  /** Decoders have many layers: ranges outwards to powers of √2, so that most of them share their fits. */
+  private rounded({ lo, hi }: { lo: number; hi: number }): { lo: number; hi: number } {
+    if (!this.cached) return { lo, hi };
+    return { lo: 2 ** (Math.floor(2 * Math.log2(lo)) / 2), hi: Math.min(1, 2 ** (Math.ceil(2 * Math.log2(hi)) / 2)) };
   }
 
   /** (b²/Σb²)·v: the probabilities of a flat row are as precise as those of a steep one. */
@@ -209,7 +221,7 @@ class AttentionLowering {
     const { b } = low;
     const [squared, q] = this.soft.squares(x, rows, square);
     const fits = (l: number): RowGate => lastReciprocal(low, sumRange(lowest, l));
-    const bound = low.bound(this.v);
+    const bound = this.vBound;
     const vBits = Math.floor(Math.log2(bound) + 1);
     const g = this.soft.rows(
       q,
@@ -233,6 +245,12 @@ class AttentionLowering {
     return this.joined(out, G);
   }
 
+  /** Where the keys, or values, of heads from … on lie. */
+  private shared(from: number): { offset: number; batch: number; row: number; repeat?: number } {
+    const { d, shares, heads } = this;
+    return { offset: (from / shares) * d, batch: d, row: (heads.length / shares) * d, repeat: shares > 1 ? shares : undefined };
+  }
+
   /** P·v of these heads, an accumulator. */
   private times(P: T, v: T, from: number, G: number): T {
     const { low, d, n, keys, heads } = this;
@@ -248,11 +266,11 @@ class AttentionLowering {
         N: d,
         K: dimAttr(keys),
         a: { offset: 0, batch: dimAttr(productOf([n, keys])), row: dimAttr(keys) },
-        b: { offset: from * d, batch: d, row: width },
+        b: this.shared(from),
         c: { offset: 0, batch: nd, row: d },
         shape: [G, dimAttr(n), d],
       },
-      { kind: 'share', bits: 32, scale, bound: low.bound(this.v) * 1.1, shape: [G, n, d] },
+      { kind: 'share', bits: 32, scale, bound: this.vBound * 1.1, shape: [G, n, d] },
     )[0];
   }
 
@@ -268,4 +286,31 @@ class AttentionLowering {
       { ...turnedOut, shape: [n, G * d], label: heads.length === G && !this.order ? this.node.outputs[0] : undefined },
     )[0];
   }
+}
+
+/** A value at an exact scale for each channel, in the heads' order where there is one. */
+export function projected(low: Lowering, x: Val, scale: readonly number[], order?: readonly number[]): T {
+  const { b } = low;
+  if (x.project) return x.project(scale);
+  if (!x.accumulate || x.raw) {
+    // Something else already holds it: rescale that, channel by channel, with integer factors.
+    const bits = low.bits(x);
+    const t = low.share(x, bits);
+    if (scale.every((s) => s === 2 ** bits)) return t;
+    const s = 12;
+    return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: low.bound(x) })
+      .share!;
+  }
+  // scale is given in the heads' order; the accumulator wants it by channel.
+  const byChannel = new Array<number>(scale.length);
+  (order ?? scale.map((_, i) => i)).forEach((c, i) => {
+    byChannel[c] = scale[i];
+  });
+  const raw = low.accumulator(x, { scale: byChannel, order });
+  const scales = typeof raw.scale === 'number' ? scale.map(() => raw.scale as number) : (raw.scale as number[]);
+  const drops = scales.map((r, i) => Math.round(Math.log2(r / scale[i])));
+  const s = Math.max(0, ...drops);
+  const mul = drops.every((x) => x === s) ? undefined : drops.map((x) => 2 ** (s - x));
+  const uniform = scale.every((v) => v === scale[0]) ? scale[0] : scale;
+  return b.extend(raw, { s, mul, scale: uniform, bound: low.bound(x) }).share!;
 }

@@ -9,6 +9,7 @@ import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
 import { matmul, reciprocalOf } from './products.ts';
+import { rotary } from './rotary.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
 import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
 import { type SmoothFunction, smooth } from './smooth.ts';
@@ -47,6 +48,7 @@ const operators: Readonly<Record<string, Lower>> = {
   LayerNormalization: layerNorm,
   RMSNormalization: layerNorm,
   Attention: attention,
+  Rotary: rotary,
   Gelu: (low, node) =>
     smooth(
       low,

@@ -46,8 +46,8 @@ export const matrix = (
   rescale: (f) => withLoudChannels(low, name, x, weights, range, f, label),
 });
 
-/** Channels taken out of the matrix at most. */
-const mostLoud = 16;
+/** Channels taken out of the matrix at most: a few, or this part of a wide one (decoders have more of them). */
+const mostLoud = (channels: number): number => Math.max(16, channels >> 3);
 
 /**
  * The product at 2^f where a few channels are far louder than the rest (feed-forward layers of transformers have some). All channels leave
@@ -59,11 +59,16 @@ function withLoudChannels(low: Lowering, name: string, x: Val, w: Weights, range
   const drops = channelScales(range, w.N, f + weightBits).map((s) => Math.log2(s) - f);
   const sorted = [...drops].sort((a, b) => a - b);
   const most = sorted.at(-1)!;
-  // Dropping `most` bits everywhere, a channel fits if its own scale allows as many.
-  const s = sorted[Math.min(mostLoud, w.N - 1)] >= most ? most : sorted[Math.min(mostLoud, w.N - 1)];
+  // Dropping s bits everywhere, a channel fits if its own scale allows as many.
+  const s = sorted[Math.min(mostLoud(w.N), w.N - 1)];
   const loud = drops.flatMap((d, j) => (d < s ? [j] : []));
-  if (loud.length === 0) return undefined;
   const { b } = low;
+  if (loud.length === 0) {
+    if (s === most) return undefined;
+    // Too many to take out: all keep to the loudest's bits.
+    const all = product(low, name, x, w, range, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true }, label);
+    return b.extend(all, { s, scale: 2 ** f, bound, label }).share!;
+  }
   const isLoud = new Set(loud);
   const quiet = {
     ...w,
@@ -120,7 +125,9 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   // Whole inputs (one-hot rows) leave the fraction to the weights.
   const most = Math.max(Math.floor(Math.log2(S)) + weightBits, tableBits);
   const powers = channelScales(range, N, most);
-  const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.floor(Math.log2(powers[j] / s)))) : powers;
+  // One truncation takes all channels down to the wanted scale: before it, each has as many whole bits more as the loudest can have.
+  const extra = wanted ? Math.floor(room - Math.log2(Math.max(range.max, 2 ** -6) * Math.max(...wanted))) : 0;
+  const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.min(extra, Math.floor(Math.log2(powers[j] / s))))) : powers;
   const columns = order ?? Array.from({ length: N }, (_, j) => j);
   const rows = base.order;
   const data = new Int32Array(K * N);

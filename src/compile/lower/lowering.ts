@@ -31,6 +31,8 @@ export interface Val {
   readonly whole?: boolean;
   /** Makes the value as a share at 2^f in a better way than rescaling the accumulator, where there is one. */
   readonly rescale?: (f: number) => T | undefined;
+  /** Makes the value as a share at exactly this scale for each channel, where that is better than rescaling a share. */
+  readonly project?: (scale: readonly number[]) => T;
   /** value = base·mul + add, per channel of the last axis: a normalisation's γ and β, folded by linear layers. */
   readonly affine?: {
     readonly base: Val;
@@ -76,6 +78,8 @@ export class Lowering {
     readonly b: Builder,
     readonly buckets: readonly number[],
     readonly precision: Precision,
+    /** Decoders: first rows of caches, by the graph's input. */
+    readonly prefix: ReadonlyMap<string, Tensor> = new Map(),
   ) {
     for (const node of graph.nodes) for (const name of node.inputs) this.consumers.set(name, [...(this.consumers.get(name) ?? []), node]);
     this.findStreams();
@@ -322,7 +326,9 @@ export class Lowering {
       // A value that only a normalisation reads may be small all over: it keeps what an input keeps.
       const most = !added.has(name) ? normedBits : this.multiplied(name) ? activationBits : this.precision.stream;
       let bits = Math.min(most, Math.floor(room - 1 - Math.log2(2 * Math.max(r.max, 2 ** -6))));
-      if (r.rows) bits = Math.min(bits, Math.floor(room - 0.5 - Math.log2(2 * r.rows.centred * lastDim(r))));
+      // Centring multiplies by the row's length.
+      const centred = this.consumers.get(name)?.some((n) => n.op === 'LayerNormalization');
+      if (r.rows && centred) bits = Math.min(bits, Math.floor(room - 0.5 - Math.log2(2 * r.rows.centred * lastDim(r))));
       limit.set(root, Math.min(limit.get(root) ?? Infinity, bits));
     }
     for (const name of members) this.streams.set(name, limit.get(find(name))!);

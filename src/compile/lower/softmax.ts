@@ -15,9 +15,10 @@ import { nearest, rowAttrs } from './row.ts';
 /** Row means of the cooled exponential below this need another cooling. */
 const faintest = 0.03;
 const fewestStages = 2;
-const mostStages = 6;
-/** Largest ratio that the first, crude reciprocal serves. */
+export const mostStages = 6;
+/** Largest ratio that the first, crude reciprocal serves; causal rows have their sums levelled to within a factor 2 of it. */
 const widestSquares = 500;
+export const widestLevelled = widestSquares / 2;
 /** c lies this far above the largest calibrated score. */
 const headroom = 2.5;
 /** Scale of the normalised b: 2^15 less what keeps b² below 2^30 for b up to 1.14: crude reciprocals let it reach 1.1. */
@@ -32,11 +33,11 @@ export interface Head {
 }
 
 /** Coolings of a head: the fewest after which the calibrated row means of the exponential are not faint. */
-export function stagesOf(r: HeadRange, late = faintest): number {
+export function stagesOf(r: HeadRange, late = faintest, widest = widestSquares): number {
   const c = r.hi + headroom;
   for (let j = fewestStages; j < mostStages; j++) {
     const squares = squareMeans([{ range: r, stages: j }]);
-    if (Math.exp(r.logMean[j] - c / 2 ** j) >= (j > fewestStages + 1 ? late : faintest) && squares.hi / squares.lo <= widestSquares) return j;
+    if (Math.exp(r.logMean[j] - c / 2 ** j) >= (j > fewestStages + 1 ? late : faintest) && squares.hi / squares.lo <= widest) return j;
   }
   return mostStages;
 }
@@ -74,6 +75,8 @@ export class Stages {
   constructor(
     readonly low: Lowering,
     readonly keys: Dim,
+    /** Rows see those before them alone: see gates/causal.ts. */
+    private readonly seen?: { readonly window?: number },
   ) {}
 
   /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */
@@ -127,19 +130,24 @@ export class Stages {
       },
       { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 },
     )[0];
-    return b.extend(y, { s: this.byLength((n) => t + u - this.firstBits(n, hi)), share: false, wire: true }).wire!;
+    const visible = this.seen ? b.map('causal', [y], this.seen) : y;
+    return b.extend(visible, { s: this.byLength((n) => t + u - this.firstBits(n, hi)), share: false, wire: true }).wire!;
   }
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
-  first(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to = fine): T {
-    if (this.low.precision.together) return this.together(a, { lo: lowest, hi }, rows, square, to);
+  first(a: T, squares: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to = fine): T {
+    if (this.low.precision.together && !this.seen) return this.together(a, squares, rows, square, to);
     const { b } = this.low;
+    const { hi } = squares;
+    // A row of few positions has its sum raised by floor(n₂/positions): nearly the mean that others have.
+    const lowest = this.seen ? squares.lo / 2 : squares.lo;
+    const level = (x: T): T => (this.seen ? b.map('perSeen', [x], { ...this.seen, numerator: this.byLength(padded) }) : x);
     const whole = Math.ceil(Math.log2(to));
     const share = { kind: 'share' as const, bits: 32 };
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
-    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const g = this.rows(level(q), fits, '1/x', 1 / lowest, to / 2 ** whole);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
     const c = b.gate('mul', [a, inverse], null, {
@@ -153,7 +161,7 @@ export class Stages {
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (firstBits(n, hi) + half(n) - whole) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
+    return b.extend(level(z), { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
       .wire!;
   }
 
@@ -182,7 +190,7 @@ export class Stages {
 
   /** Bits of a: its single squares are extended where its first stage goes together. */
   private firstBits(n: number, hi: number): number {
-    return Math.min(this.low.precision.together ? 14 : 16, firstBits(n, hi));
+    return Math.min(this.low.precision.together && !this.seen ? 14 : 16, firstBits(n, hi));
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */

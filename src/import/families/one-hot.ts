@@ -28,7 +28,9 @@ export function privateLookup(graph: Graph, before: Graph): Lookup {
   const input = graph.inputs.find((i) => i.name === output);
   const tables = before.nodes.filter((n) => n.op === 'Gather').map((n) => tableOf(before, n));
   if (!input || tables.length === 0 || before.nodes.some((n) => n.op !== 'Gather' && n.op !== 'Add'))
-    throw new ModelError(`${graph.name}: its embeddings are not a sum of table rows, so the table cannot be kept from the client; use --client-embedding`);
+    throw new ModelError(
+      `${graph.name}: its embeddings are not a sum of table rows, so the table cannot be kept from the client; use --client-embedding`,
+    );
   const hidden = input.shape.at(-1) as number;
   const width = tables.reduce((s, t) => s + t.rows, 0);
   const stacked = new Float32Array(width * hidden);
@@ -37,7 +39,13 @@ export function privateLookup(graph: Graph, before: Graph): Lookup {
     stacked.set(t.data, at);
     at += t.data.length;
   }
-  const lookup: GraphNode = { op: 'Linear', name: '/embeddings/lookup', inputs: ['rows', 'embeddings.table'], outputs: [output], attrs: {} };
+  const lookup: GraphNode = {
+    op: 'Linear',
+    name: '/embeddings/lookup',
+    inputs: ['rows', 'embeddings.table'],
+    outputs: [output],
+    attrs: {},
+  };
   return {
     width,
     graph: {
@@ -66,7 +74,13 @@ function oneHots(before: Graph, tables: readonly Table[]): Graph {
   const constants = new Map([['values', tensor([0, 1], [2])]]);
   const nodes = tables.map((t, i): GraphNode => {
     constants.set(`depth${i}`, tensor([t.rows], [1], 'i64'));
-    return { op: 'OneHot', name: `/embeddings/one_hot${i}`, inputs: [t.ids, `depth${i}`, 'values'], outputs: [`hot${i}`], attrs: { axis: -1 } };
+    return {
+      op: 'OneHot',
+      name: `/embeddings/one_hot${i}`,
+      inputs: [t.ids, `depth${i}`, 'values'],
+      outputs: [`hot${i}`],
+      attrs: { axis: -1 },
+    };
   });
   nodes.push({ op: 'Concat', name: '/embeddings/rows', inputs: nodes.map((n) => n.outputs[0]), outputs: ['rows'], attrs: { axis: 1 } });
   return { ...before, nodes, constants, outputs: ['rows'] };

@@ -9,7 +9,6 @@ import {
   createReadStream,
   existsSync,
   fsyncSync,
-  ftruncateSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -124,7 +123,7 @@ export class Uploads {
     try {
       this.disk.write(fd, chunk, offset);
     } catch (e) {
-      ftruncateSync(fd, offset);
+      // What of it was written is right, and counts: the next chunk begins there.
       const { code } = e as NodeJS.ErrnoException;
       if (code === 'ENOSPC' || code === 'EDQUOT') throw diskFull(this.models.role, chunk.length, 0);
       throw e;

@@ -110,7 +110,7 @@ export function trusting(ca: string): NonNullable<ConnectOptions['fetch']> {
         (answer) => {
           const headers = Object.entries(answer.headers).flatMap(([k, v]): [string, string][] => (typeof v === 'string' ? [[k, v]] : []));
           const empty = answer.statusCode === 204 || answer.statusCode === 304;
-        if (empty) answer.resume();
+          if (empty) answer.resume();
           resolve(new Response(empty ? null : (Readable.toWeb(answer) as ReadableStream), { status: answer.statusCode, headers }));
         },
       );

@@ -58,7 +58,7 @@ test('a party needs fifteen lines at most, and the rest has defaults', () => {
   const config = readConfig(file);
   expect(config.links.key).toBe(join(dir, 'p0.key'));
   expect(config.models).toEqual({ dir: join(dir, 'models'), memory: '8 GiB' });
-  expect(config.limits.lanes).toBe(2);
+  expect(config.limits.lanes).toBe(3);
   const json = join(dir, 'p0.json');
   writeFileSync(json, JSON.stringify(parse(minimal)));
   expect(readConfig(json)).toEqual(config);

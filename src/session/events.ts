@@ -22,7 +22,7 @@ export interface Limits {
 }
 
 export const defaultLimits: Limits = {
-  lanes: 2,
+  lanes: 3,
   queue: 256,
   queuePerClient: 64,
   sessions: 4096,

@@ -40,6 +40,7 @@ export class Client {
     /** What both parties say of the program. */
     readonly manifest: Manifest,
     private readonly retries: number,
+    private readonly silence: number,
   ) {}
 
   /**
@@ -121,7 +122,7 @@ export class Client {
       }
     };
     try {
-      const answers = await both(this.parties, signal, async (party, index, stop) => {
+      const ask = async (party: Party, index: 0 | 1, stop: AbortSignal): Promise<Uint32Array> => {
         const streams = index === 0 && onProgress !== undefined;
         const answer = await party.ask(path, {
           method: 'POST',
@@ -134,6 +135,11 @@ export class Client {
         if (answer.length !== bytes)
           throw new SubrosaError('bad-message', `${party.name} answered ${answer.length} bytes; ${bytes} are due`, { from: party.name });
         return new Uint32Array(answer.buffer);
+      };
+      const answers = await both(this.parties, signal, ask, {
+        seconds: this.silence,
+        // Both have finished the step, or neither: what is missing is lost on the way.
+        error: ({ name }) => new SubrosaError('timeout', `${name} did not answer within ${this.silence} s of the other party`, { from: name }),
       });
       if (this.closing.signal.aborted) this.end(session.id);
       else this.idle.push(session);

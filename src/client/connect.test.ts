@@ -37,6 +37,16 @@ describe('a client', () => {
     await ask(client);
     await ask(client, 8, -1);
   });
+  test('does not wait for ever for the half of an answer that is lost on its way', async () => {
+    const client = await open({ silence: 0.2, retries: 0 });
+    const lost = (signal: AbortSignal): Promise<Response> =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('the request was stopped'))));
+    net.instead = (party, path, init) => {
+      if (!steps.test(`${init.method} ${path}`)) return undefined;
+      return party === 0 ? new Response(new Uint8Array(2 * 4 * 4)) : lost(init.signal as AbortSignal);
+    };
+    await expect(client.run(x(2))).rejects.toMatchObject({ code: 'timeout', from: 'p1', message: expect.stringContaining('0.2 s') });
+  });
   test('takes the parties in either order, the model by name or hash, a token for each', async () => {
     await ask(await open({ parties: [urls[1], urls[0]], model: hash }));
     await ask(await open({ token: ['token-a', 'token-b'] }));

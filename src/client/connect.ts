@@ -20,6 +20,8 @@ export interface ConnectOptions {
   readonly fetch?: Fetch;
   /** How often a run may be tried again, each time in a new session with new shares. Default 2. */
   readonly retries?: number;
+  /** Seconds one party's half of an answer may come after the other's: a connection that is dead says nothing. Default 30. */
+  readonly silence?: number;
   /** Allows plain HTTP to servers that are not this machine: whoever is on the way sees both shares, and so the input. For tests. */
   readonly insecure?: boolean;
   readonly signal?: AbortSignal;
@@ -62,7 +64,7 @@ export async function connect(options: ConnectOptions): Promise<Client> {
   );
   if (a.length !== b.length || a.some((byte, i) => byte !== b[i]))
     throw new SubrosaError('mismatch', `the parties describe program ${hash.slice(0, 16)}… differently`);
-  return new Client(parties, manifestIn(a, hash), options.retries ?? 2);
+  return new Client(parties, manifestIn(a, hash), options.retries ?? 2, options.silence ?? answerSeconds);
 }
 
 interface Listed {

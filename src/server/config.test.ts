@@ -170,7 +170,7 @@ test('changes tell what counts now from what needs a restart', () => {
       c.api.tokens = [];
       c.api.open = true;
       c.log = { level: 'debug' };
-      c.limits = { lanes: 3 };
+      c.limits = { lanes: 5 };
       c.api.listen = '127.0.0.1:8081';
     }),
     { dir },

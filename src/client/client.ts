@@ -1,7 +1,7 @@
 /** A program at two parties: runs, each in a session of its own, and the model's files. */
 import { both } from './both.ts';
 import { errorFrom, SubrosaError } from './errors.ts';
-import type { Manifest } from './manifest.ts';
+import type { Manifest, Params } from './manifest.ts';
 import { errorIn, type Party } from './party.ts';
 import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from './share.ts';
 import { readRecords, streamType } from './stream.ts';
@@ -10,6 +10,8 @@ import { readRecords, streamType } from './stream.ts';
 export type ProgressReport = { readonly queued: number } | { readonly round: number; readonly rounds: number };
 
 export interface RunOptions {
+  /** Parameters that no input's shape tells: `keys` and `past` of a decoder. */
+  readonly params?: Params;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: ProgressReport) => void;
 }
@@ -47,9 +49,9 @@ export class Client {
    * The outputs by name. Throws SubrosaError: 'bad-input' before anything is sent; 'aborted' by the signal; otherwise what the servers said,
    * after `retries` tries where trying can help. A share is never sent twice.
    */
-  async run(inputs: ClientInputs, { signal, onProgress }: RunOptions = {}): Promise<Record<string, ClientOutput>> {
+  async run(inputs: ClientInputs, { params: given, signal, onProgress }: RunOptions = {}): Promise<Record<string, ClientOutput>> {
     if (this.closing.signal.aborted) throw new SubrosaError('aborted', 'the client was closed');
-    const params = paramsOf(this.manifest, inputs);
+    const params = paramsOf(this.manifest, inputs, given);
     const words = encodeWords(this.manifest, inputs);
     const { sizes } = outputsAt(this.manifest, params);
     const stop = new AbortController();

@@ -28,26 +28,48 @@ const refuse = (message: string): never => {
   throw new SubrosaError('bad-input', message);
 };
 
-/** Public parameters, read off the inputs' shapes. Throws SubrosaError 'bad-input'. */
-export function paramsOf(m: Takes, inputs: ClientInputs): Params {
+/**
+ * Public parameters: read off the inputs' shapes, and those `given` that shapes do not tell (`keys`, `past`). Throws SubrosaError
+ * 'bad-input' when one is missing, unknown, out of range, or not what a shape says.
+ */
+export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Params {
   const params: Record<string, number> = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(m.params, name)) refuse(`the program has no parameter '${name}': it has ${Object.keys(m.params).join(', ') || 'none'}`);
+    params[name] = value;
+  }
   for (const input of m.inputs) {
-    const given =
+    const value =
       inputs[input.name] ??
       refuse(`input '${input.name}' is missing: the program takes ${m.inputs.map((i) => `${i.name} [${i.shape}]`).join(', ')}`);
     input.shape.forEach((d, i) => {
-      if (typeof d === 'string' && /^[a-z_]\w*$/i.test(d)) params[d] = given.shape[i];
+      if (typeof d === 'string' && /^[a-z_]\w*$/i.test(d)) params[d] ??= value.shape[i];
     });
     const expected = input.shape.map((d) => dim(d, params));
-    if (given.shape.length !== expected.length || expected.some((d, i) => d !== given.shape[i]))
-      refuse(`input '${input.name}': expected shape [${input.shape}], got [${given.shape}]`);
+    if (value.shape.length !== expected.length || expected.some((d, i) => d !== value.shape[i]))
+      refuse(`input '${input.name}': expected shape [${input.shape}], got [${value.shape}]`);
     const size = expected.reduce((a, b) => a * b, 1);
-    if (given.data.length !== size) refuse(`input '${input.name}': shape [${given.shape}] has ${size} values, got ${given.data.length}`);
+    if (value.data.length !== size) refuse(`input '${input.name}': shape [${value.shape}] has ${size} values, got ${value.data.length}`);
   }
-  for (const [name, { min, max }] of Object.entries(m.params))
-    if (!(params[name] >= min && params[name] <= max))
+  for (const [name, { min, max }] of Object.entries(m.params)) {
+    if (params[name] === undefined) refuse(`the parameter '${name}' is missing: no input's shape tells it`);
+    if (!(Number.isInteger(params[name]) && params[name] >= min && params[name] <= max))
       refuse(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
+  }
+  rowsAfter(m, params);
   return params;
+}
+
+/**
+ * Rows that this step's session has when it is done: `past` and the step's own, as many as the first input has. 0 for programs that keep
+ * none. Throws SubrosaError 'bad-input' when they are more than the step sees.
+ */
+export function rowsAfter(m: Takes, params: Params): number {
+  if (!m.params.past) return 0;
+  const rows = params.past + dim(m.inputs[0].shape[0], params);
+  const keys = params.keys ?? m.params.past.max;
+  if (!(rows <= keys)) refuse(`${rows - params.past} rows after ${params.past} are more than keys = ${keys}`);
+  return rows;
 }
 
 /** Real values as words at the inputs' scales, input after input. Throws SubrosaError 'bad-input' for a value out of range or NaN. */

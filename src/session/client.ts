@@ -4,7 +4,7 @@ import { errorFrom, SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
 import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
-import type { Program } from '../program/program.ts';
+import type { Params, Program } from '../program/program.ts';
 import { decode, encode, encodeInput, Failed, frames, Open } from './messages.ts';
 
 let sessions = 0;
@@ -53,10 +53,13 @@ export class ClientSession {
     return s;
   }
 
-  /** Throws SubrosaError 'bad-input' before anything is sent, SubrosaError or LinkError when the run failed. */
-  async run(inputs: ClientInputs): Promise<Record<string, ClientOutput>> {
+  /**
+   * `given`: parameters that no shape tells (`keys`, `past`). Throws SubrosaError 'bad-input' before anything is sent, SubrosaError or
+   * LinkError when the run failed.
+   */
+  async run(inputs: ClientInputs, given?: Params): Promise<Record<string, ClientOutput>> {
     const { manifest } = this;
-    const params = paramsOf(manifest, inputs);
+    const params = paramsOf(manifest, inputs, given);
     const { seed, words } = splitWords(encodeWords(manifest, inputs));
     const { sizes } = outputsAt(manifest, params);
     const step = this.step++;

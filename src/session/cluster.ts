@@ -8,6 +8,7 @@ import { readCompiled } from '../folder/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
 import type { Link } from '../net/link.ts';
 import { dial } from '../net/tls.ts';
+import type { Params } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
 import type { ClientInputs, ClientOutput } from '../client/share.ts';
 import { ClientSession } from './client.ts';
@@ -36,8 +37,11 @@ export interface Cluster {
   readonly setupSeconds: number;
   /** The roles' process ids, for tests. */
   readonly pids: Readonly<Record<Role, number>>;
-  /** Throws SubrosaError 'bad-input' when the program does not take the inputs. Any other error ends the cluster: no process is left. */
-  run(inputs: ClientInputs): Promise<ClusterRun>;
+  /**
+   * A step of this cluster's one session. `params`: those that no shape tells. Throws SubrosaError 'bad-input' when the program does not
+   * take the inputs. Any other error ends the cluster: no process is left.
+   */
+  run(inputs: ClientInputs, params?: Params): Promise<ClusterRun>;
   peakRss(): Promise<Record<Role, number>>;
   close(): Promise<void>;
 }
@@ -155,22 +159,22 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     const stats = async (): Promise<Record<Role, RoleStats>> =>
       Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats]))) as Record<Role, RoleStats>;
     let before = await stats();
-    const step = async (inputs: ClientInputs, at: number) => {
-      const outputs = await session.run(inputs);
+    const step = async (inputs: ClientInputs, params: Params | undefined, at: number) => {
+      const outputs = await session.run(inputs, params);
       return { outputs, seconds: (performance.now() - at) / 1000, after: await stats() };
     };
     const clientBytes = (): number => open.reduce((s, l) => s + l.counters.sentBytes + l.counters.receivedBytes, 0);
     return {
       setupSeconds: (performance.now() - from) / 1000,
       pids: Object.fromEntries(processes.map((p) => [p.role, p.child.pid])) as Record<Role, number>,
-      async run(inputs) {
+      async run(inputs, params) {
         if (failed) {
           await stop();
           throw failed;
         }
         const sent = clientBytes();
         const at = performance.now();
-        const { outputs, seconds, after } = await step(inputs, at).catch(async (e: Error) => {
+        const { outputs, seconds, after } = await step(inputs, params, at).catch(async (e: Error) => {
           if (e instanceof SubrosaError && e.code === 'bad-input') throw e;
           // The session is lost, and with it the cluster's use: nothing is left behind.
           failed ??= e;

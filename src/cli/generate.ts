@@ -44,7 +44,7 @@ export async function generateCommand(model: string, prompt: string, options: Op
       'language models do not run privately yet',
       `subrosa generate ${model} "…" --plain     runs in plaintext, in this process`,
     );
-  const language = load(model);
+  const language = loadLanguage(model);
   const tokenizer = makeTokenizer(language.tokenizer, language.tokenizerConfig, `${model}: its tokenizer`);
   const ids = tokenizer.ids(prompt);
   const constraint = options.schema === undefined ? undefined : await constrain(options.schema, language, tokenizer);
@@ -116,12 +116,12 @@ export async function generateCommand(model: string, prompt: string, options: Op
 }
 
 /** Room for all weights packed as floats, as far as the kernels' addresses go; larger models are packed anew in every pass. */
-function kernelBytes({ graph }: Language): number {
+export function kernelBytes({ graph }: Language): number {
   const weights = [...graph.constants.values()].reduce((n, t) => n + 4 * sizeOf(t.shape), 0);
   return Math.min(2 ** 31 - 2 ** 16, Math.max(2 ** 30, weights + 2 ** 28));
 }
 
-function load(model: string): Language {
+export function loadLanguage(model: string): Language {
   const at = locate(model);
   if (at.kind === 'compiled' || at.kind === 'onnx')
     throw new UsageError(
@@ -138,7 +138,7 @@ function load(model: string): Language {
 }
 
 /** As typed, or the best of those worth trying on this model. */
-function prefixOf(language: Language, tokenizer: TextTokenizer, typed: string | undefined): readonly number[] {
+export function prefixOf(language: Language, tokenizer: TextTokenizer, typed: string | undefined): readonly number[] {
   if (typed !== undefined) return tokenizer.ids(typed);
   const candidates = prefixCandidates(tokenizer, language.eos);
   if (candidates.length === 1) return candidates[0];

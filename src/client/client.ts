@@ -141,7 +141,8 @@ export class Client {
       const answers = await both(this.parties, signal, ask, {
         seconds: this.silence,
         // Both have finished the step, or neither: what is missing is lost on the way.
-        error: ({ name }) => new SubrosaError('timeout', `${name} did not answer within ${this.silence} s of the other party`, { from: name }),
+        error: ({ name }) =>
+          new SubrosaError('timeout', `${name} did not answer within ${this.silence} s of the other party`, { from: name }),
       });
       if (this.closing.signal.aborted) this.end(session.id);
       else this.idle.push(session);

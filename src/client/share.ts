@@ -6,7 +6,7 @@
  */
 import { dim, type Params, resolve } from '../program/program.ts';
 import { keystream } from './chacha20.ts';
-import { SubrosaError } from './errors.ts';
+import { type ErrorCode, SubrosaError } from './errors.ts';
 import type { Manifest } from './manifest.ts';
 
 export interface ClientInput {
@@ -35,7 +35,8 @@ const refuse = (message: string): never => {
 export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Params {
   const params: Record<string, number> = {};
   for (const [name, value] of Object.entries(given)) {
-    if (!Object.hasOwn(m.params, name)) refuse(`the program has no parameter '${name}': it has ${Object.keys(m.params).join(', ') || 'none'}`);
+    if (!Object.hasOwn(m.params, name))
+      refuse(`the program has no parameter '${name}': it has ${Object.keys(m.params).join(', ') || 'none'}`);
     params[name] = value;
   }
   for (const input of m.inputs) {
@@ -62,13 +63,13 @@ export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Pa
 
 /**
  * Rows that this step's session has when it is done: `past` and the step's own, as many as the first input has. 0 for programs that keep
- * none. Throws SubrosaError 'bad-input' when they are more than the step sees.
+ * none. Throws SubrosaError when they are more than the step sees.
  */
-export function rowsAfter(m: Takes, params: Params): number {
+export function rowsAfter(m: Takes, params: Params, code: ErrorCode = 'bad-input'): number {
   if (!m.params.past) return 0;
   const rows = params.past + dim(m.inputs[0].shape[0], params);
   const keys = params.keys ?? m.params.past.max;
-  if (!(rows <= keys)) refuse(`${rows - params.past} rows after ${params.past} are more than keys = ${keys}`);
+  if (!(rows <= keys)) throw new SubrosaError(code, `${rows - params.past} rows after past = ${params.past} are more than keys = ${keys}`);
   return rows;
 }
 

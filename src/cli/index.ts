@@ -32,6 +32,12 @@ const number =
     if (text.trim() === '' || !(n >= least && n <= most)) throw new InvalidArgumentError(`a number from ${least} to ${most} is expected.`);
     return n;
   };
+const twoUrls = (text: string): [string, string] => {
+  const urls = text.split(',').map((u) => u.trim());
+  if (urls.length !== 2 || !urls.every((u) => URL.canParse(u)))
+    throw new InvalidArgumentError('two URLs with a comma between them are expected.');
+  return urls as [string, string];
+};
 const collect = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
 
 const modelHelp = `
@@ -250,6 +256,26 @@ Examples:
     .option('--json', 'one JSON line on stdout when all is ready')
     .addHelpText('after', '\nEnds with Ctrl-C. Examples:\n  $ subrosa up --open\n  $ subrosa up fashion-vit minilm --json')
     .action(async (models, options) => (await import('./up.ts')).upCommand(models, options));
+  program
+    .command('proxy')
+    .description("OpenAI's API on this machine, for any of its clients, with private models behind it")
+    .argument('[model...]', 'models on this machine: sentence encoders; with --plain, language models too')
+    .option('--plain', 'run them in plaintext, in this process')
+    .option('--parties <urls>', 'P0 and P1 of a running service: https://…,https://…', twoUrls)
+    .option('--model <name>', 'what the parties serve, by name or hash (more than once: each of them)', collect)
+    .addOption(new Option('--token <token>', "the parties' bearer token").env('SUBROSA_TOKEN'))
+    .option('--insecure', 'plain HTTP to parties on other machines, who then are not the only ones to see shares')
+    .option('--host <address>', 'where to listen; others than this machine need a key', '127.0.0.1')
+    .option('--port <n>', '0: any that is free', whole(0, 65535), 8080)
+    .addOption(
+      new Option('--api-key <key>', 'who calls must present it (more than once: any of them)').argParser(collect).env('SUBROSA_API_KEY'),
+    )
+    .option('--json', 'one JSON line on stdout when it is ready')
+    .addHelpText(
+      'after',
+      '\nEnds with Ctrl-C. Examples:\n  $ subrosa proxy minilm\n  $ subrosa proxy smollm2 --plain --port 8081\n  $ OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python app.py',
+    )
+    .action(async (models, options) => (await import('./proxy.ts')).proxyCommand(models, options));
   return withManners(program);
 }
 

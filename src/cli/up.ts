@@ -14,7 +14,7 @@ import { dim } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
 import { compiledOf } from './compiled.ts';
 import { pulledFolder } from './locate.ts';
-import { openPage, type Page } from './page.ts';
+import { openPage } from './page.ts';
 import { bytesText, err, print, progress, say, UsageError } from './terminal.ts';
 import type { FromUp, Start } from './up-role.ts';
 
@@ -44,7 +44,7 @@ export async function upCommand(names: readonly string[], options: Options): Pro
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('stopped'));
   });
   try {
-    const parties = await Promise.race([cluster.start(models, site), cluster.failed, ended]);
+    const parties = await Promise.race([cluster.start(models, [site.origin]), cluster.failed, ended]);
     if (parties === 'stopped') return;
     site.serve(parties);
     const listed = models.map((m) => m.program.name);
@@ -73,7 +73,7 @@ async function pulled(name: string): Promise<void> {
 }
 
 /** Keys, models and processes of the three roles. Everything is below one private folder, and goes with it. */
-class LocalRoles {
+export class LocalRoles {
   private readonly dir = mkdtempSync(join(tmpdir(), `subrosa-up-${process.pid}-`));
   private readonly children = new Map<Role, ChildProcess>();
   private fail: (e: Error) => void = () => {};
@@ -93,8 +93,8 @@ class LocalRoles {
     process.once('exit', this.lastResort);
   }
 
-  /** Resolves with the parties' URLs when all roles are connected. */
-  async start(models: readonly CompiledFolder[], site: Page): Promise<[string, string]> {
+  /** Resolves with the parties' URLs when all roles are connected. `origins`: of pages that may call. */
+  async start(models: readonly CompiledFolder[], origins: readonly string[]): Promise<[string, string]> {
     const line = progress('starting');
     const identities = Object.fromEntries(roles.map((role) => [role, makeIdentity(role)])) as Record<Role, Identity>;
     const pins = (role: Role): { pins: string[] } => ({ pins: [identities[role].spki] });
@@ -119,7 +119,7 @@ class LocalRoles {
       const dir = join(this.dir, role);
       const dials = (peer: Role): object => ({ ...pins(peer), address: links[peer] });
       const local = '127.0.0.1:0';
-      const api = { listen: local, open: true, origins: [site.origin] };
+      const api = { listen: local, open: true, origins };
       const config = {
         role,
         threads: Math.max(1, Math.min(8, Math.floor(availableParallelism() / roles.length))),

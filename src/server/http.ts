@@ -29,7 +29,7 @@ export interface HttpOptions {
   readonly name: string;
   readonly listen: string;
   readonly tls?: Tls;
-  readonly times: Config['times'];
+  readonly times: Pick<Config['times'], 'headers' | 'request' | 'idle' | 'answer'>;
   readonly connections: number;
 }
 

@@ -25,11 +25,12 @@ const ProgramFile = z.strictObject({
   params: z.record(
     z.string().regex(/^[A-Za-z_]\w*$/),
     z.strictObject({
-      min: z.int().min(1),
+      min: z.int().min(0),
       max: z
         .int()
         .min(1)
         .max(1 << 24),
+      shapes: z.literal(false).optional(),
     }),
   ),
   tensors: z.array(

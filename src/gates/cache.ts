@@ -31,6 +31,9 @@ interface Loaded {
 
 /** x's rows to where they belong; on a session's first step the prefix before them. */
 function join(k: Kernels, attrs: CacheAttrs, past: number, to: number, from: { at: number; size: number; width: number }, prefix: number): void {
+  const rows = from.size / from.width;
+  // What lies behind the last row is another's.
+  if (past < 0 || past + rows > attrs.keys) throw new ProgramError(`cache: ${rows} rows after ${past} in ${attrs.keys}`);
   if (prefix && past === attrs.prefix?.rows) k.copy(to, prefix, past * from.width);
   k.copy(to + 4 * past * from.width, from.at, from.size);
 }
@@ -57,7 +60,6 @@ export const cache: Gate<CacheAttrs, Loaded | undefined> = {
   *party(p, g) {
     const [x, c] = [g.ins[0], g.outs[0]];
     const rows = { size: x.size, width: x.shape[1] };
-    if (p.params.past + x.shape[0] > c.shape[0]) throw new ProgramError(`cache: ${x.shape[0]} rows after ${p.params.past} in ${c.shape[0]}`);
     join(p.k, g.attrs, p.params.past, c.at, { at: x.at, ...rows }, g.loaded?.X ?? 0);
     join(p.k, g.attrs, p.params.past, c.rho, { at: x.rho, ...rows }, g.loaded?.mask ?? 0);
   },

@@ -127,6 +127,9 @@ export function check(program: Program): void {
     const b = bind(program, params);
     for (const t of b.tensors) positive(b, t);
     labels(b);
+    for (const { def, node } of b.gates)
+      if (def.stays && program.params.past?.shapes !== false)
+        fail(node, 8, "keeps rows from step to step, which takes a parameter 'past' that no shape depends on");
     for (const input of program.inputs) {
       const t = b.tensors[input.tensor];
       if (t.kind !== 'share' || t.bits !== 32)

@@ -4,8 +4,9 @@
  */
 import { type Params, type Program, ProgramError } from '../program/program.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
+import { cacheBytes } from './caches.ts';
 import { silentKernels } from './context.ts';
-import { loadModel, prepare, type Role, type WeightSource } from './model.ts';
+import { loadModel, type Model, prepare, type Role, type WeightSource } from './model.ts';
 
 /** Bytes of the largest memory there is: 4 GiB less the page that a pointer past its end would need. */
 export const largestMemory = 2 ** 32 - 2 ** 16;
@@ -14,8 +15,9 @@ export interface Footprint {
   /** Bytes of weights and constants, the kernels' own first page included; and what loading them takes in passing. */
   readonly weights: number;
   readonly loading: number;
-  /** Bytes a step takes besides, at the largest parameters. */
+  /** Bytes a step takes besides, at the largest parameters; and a session's caches. */
   readonly step: number;
+  readonly caches: number;
 }
 
 const largest = (program: Program): Params => Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
@@ -33,8 +35,12 @@ export function footprint(program: Program, role: Role, shapes: ReadonlyMap<stri
   const source: WeightSource = { words: sized, weightMask: (_, name) => sized(name) };
   const passing = { top: 0 };
   const model = loadModel(program, role, measuring(largestMemory, passing), source);
-  return { weights: model.end, loading: Math.max(model.end, passing.top), step: prepare(model, largest(program)).end - model.end };
+  return { weights: model.end, loading: Math.max(model.end, passing.top), step: stepBytes(model), caches: cacheBytes(program, role) };
 }
+
+/** Bytes a step of this model takes at the largest parameters. Throws MemoryFull when the largest memory there is has no room for it. */
+export const stepBytes = (model: Model): number =>
+  prepare({ ...model, k: measuring(largestMemory, { top: 0 }) }, largest(model.program)).end - model.end;
 
 /** Kernels that do nothing, over views that keep nothing but the end of what was written to them whole. */
 function measuring(bytes: number, passing: { top: number }): Kernels {

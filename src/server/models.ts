@@ -63,6 +63,8 @@ export interface ModelState {
 }
 
 const sparePlaces = 4;
+/** Sessions that may keep caches at once, where that fits under the cap. */
+const keptSessions = 16;
 const hashName = /^[0-9a-f]{64}$/;
 /** Uploads in progress lie here until they are whole (admin.ts). */
 export const uploadsFolder = '.uploads';
@@ -223,13 +225,14 @@ export class RoleModels implements ModelStore, Catalogue {
   }
 
   /**
-   * Bytes the model takes in memory: its weights, and a place for each step that may run at once. Where lengths vary, a few places more:
+   * Bytes the model takes in memory: its weights, a place for each step that may run at once, and caches of sessions. Where lengths vary, a few places more:
    * one that is kept prepared saves the next step of its length 50 to 80 ms (MiniLM), and steps of many lengths leave gaps.
    */
   private bytesOf(program: Program, weights: OpenWeights): number {
-    const { weights: own, loading, step } = footprint(program, this.role, weights.shapes);
+    const { weights: own, loading, step, caches } = footprint(program, this.role, weights.shapes);
     const places = (this.options.lanes ?? defaultLimits.lanes) + (Object.keys(program.params).length > 0 ? sparePlaces : 0);
-    return Math.min(largestMemory, Math.max(loading, own + places * step));
+    const least = Math.max(loading, own + places * step + caches);
+    return Math.min(largestMemory, Math.max(least, Math.min(least + (keptSessions - 1) * caches, this.options.memory)));
   }
 
   /** 'too-large': it never fits; 'out-of-memory': not beside those in use. */

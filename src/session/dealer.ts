@@ -12,8 +12,9 @@ import { dealerSlots } from '../runtime/model.ts';
 import { afterStep, Drain, drainingError } from './drain.ts';
 import { type DealerEvents, defaultLimits, type HostLoad, type Limits } from './events.ts';
 import { newSeed, sessionKey } from './keys.ts';
-import { Lanes, type Lease } from './lanes.ts';
+import { type Caches, Lanes, type Lease } from './lanes.ts';
 import { decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
+import { inputBytes, rowsOf } from './sessions.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface DealerOptions {
@@ -35,6 +36,9 @@ interface Session {
   lastStep: number;
   /** The last one P1 has done. */
   done: number;
+  /** What it keeps from step to step: rows, and the memory they lie in from the first step on. */
+  rows: number;
+  caches?: Caches;
 }
 
 interface Asked {
@@ -152,6 +156,10 @@ export class DealerHost {
     if (this.streams.some((s) => s.session === session))
       throw new SubrosaError('bad-message', 'p1 asked for a step before the last one was done');
     if (this.draining) throw drainingError('it');
+    const takes = this.options.models.takes(session.open.hash);
+    if (!takes) throw unknownModel(session.open.hash);
+    inputBytes(takes, params);
+    session.rows = rowsOf(takes, params, session.rows);
     session.lastStep = step;
     this.queue.push({ session, step, params });
     this.later();
@@ -170,7 +178,7 @@ export class DealerHost {
         throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
       if (!known && this.sessions.size >= this.limits.sessions)
         throw new SubrosaError('busy', `${this.limits.sessions} sessions are open at the dealer: try again later`);
-      const session = known ?? { number: f.session, tag, asked: [false, false], open, lastStep: -1, done: -1 };
+      const session = known ?? { number: f.session, tag, asked: [false, false], open, lastStep: -1, done: -1, rows: 0 };
       this.sessions.set(f.session, session);
       session.asked[party] = true;
       if (session.asked[1 - party]) this.seed(session);
@@ -206,6 +214,7 @@ export class DealerHost {
       stream.making.forget();
       this.leave(stream);
     }
+    session.caches?.letGo();
     this.later();
     this.settle();
   }
@@ -281,11 +290,11 @@ export class DealerHost {
     if (!next) return false;
     const { session, step, params } = next;
     try {
-      const lease = this.lanes.take(session.open.hash, params);
+      const lease = this.lanes.take(session.open.hash, params, session);
       if (!lease) return false;
       this.queue.shift();
       const profile = this.options.profile ? new Map<string, number>() : undefined;
-      const making = new DealerStep(lease.prepared, step, session.keys!, profile);
+      const making = new DealerStep(lease.prepared, step, session.keys!, profile, lease.moment);
       const stream: Stream = {
         ...next,
         making,

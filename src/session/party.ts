@@ -21,7 +21,7 @@ import { Lanes, type Lease } from './lanes.ts';
 import { decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
 import { FairQueue } from './queue.ts';
 import { Run } from './run.ts';
-import { digestOf, type Input, inputBytes, lookEvery, overdue, placeInputs, type Session, Sessions, type Work } from './sessions.ts';
+import { digestOf, type Input, inputBytes, lookEvery, overdue, placeInputs, rowsOf, type Session, Sessions, type Work } from './sessions.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface PartyOptions {
@@ -154,6 +154,7 @@ export class PartyHost {
     const { queue, queuePerClient } = this.limits;
     if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient)
       throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
+    session.rows = rowsOf(takes, params, session.rows);
     this.options.events?.received?.(id, 'client', bytes);
     const digest = digestOf(step, params);
     session.lastStep = step;
@@ -181,6 +182,7 @@ export class PartyHost {
       client: link,
       ready: false,
       lastStep: -1,
+      rows: 0,
       since: performance.now(),
       told: progress ? 0 : undefined,
     };
@@ -301,13 +303,14 @@ export class PartyHost {
     try {
       if (this.options.index === 0 && !next.digest.equals(session.peerHas!.digest))
         throw new SubrosaError('bad-message', 'the client sent the parties different parameters');
-      const lease = this.lanes.take(session.setting.hash, params);
+      const lease = this.lanes.take(session.setting.hash, params, session);
       if (!lease) return false;
       this.queue.remove(next, true);
       if (this.options.index === 1) this.going.shift();
       session.input = undefined;
       const profile = this.options.profile ? new Map<string, number>() : undefined;
-      const run = new PartyStep(lease.prepared, this.options.index, step, { mask: session.seed!, zero: session.zero! }, profile);
+      const keys = { mask: session.seed!, zero: session.zero! };
+      const run = new PartyStep(lease.prepared, this.options.index, step, keys, profile, lease.moment);
       const work: Work = {
         input: next,
         step: run,
@@ -394,6 +397,7 @@ export class PartyHost {
       work.run.forget();
       this.leave(work);
     }
+    session.caches?.letGo();
     this.options.events?.sessionEnded?.(client.peer, setting.hash, code);
     this.start();
     this.settle();

@@ -1,12 +1,13 @@
 /** What a party keeps of its sessions: who has them, what they wait for, for how long they may. */
 import { createDecipheriv, createHash } from 'node:crypto';
 import { SubrosaError } from '../client/errors.ts';
+import { rowsAfter } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
 import { dim, type Params } from '../program/program.ts';
 import type { PartyStep } from '../runtime/party.ts';
 import type { Limits } from './events.ts';
 import type { Setting } from './keys.ts';
-import type { Lease } from './lanes.ts';
+import type { Caches, Lease } from './lanes.ts';
 import type { Run } from './run.ts';
 import type { Takes } from './store.ts';
 
@@ -19,6 +20,9 @@ export interface Session {
   zero?: Uint8Array;
   ready: boolean;
   lastStep: number;
+  /** What it keeps from step to step: rows, and the memory they lie in from the first step on. */
+  rows: number;
+  caches?: Caches;
   /** P0: the input that P1 has said it has. */
   peerHas?: { readonly step: number; readonly digest: Uint8Array };
   input?: Input;
@@ -123,6 +127,16 @@ export function inputBytes(program: Takes, params: Params): number {
     if (!(params[name] >= min && params[name] <= max))
       throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
+}
+
+/**
+ * Rows a session has after this step, when it has `rows` before it. Going back is allowed: rows are made anew, under masks of their own.
+ * Throws SubrosaError for a step that leans on rows the session has not made.
+ */
+export function rowsOf(program: Takes, params: Params, rows: number): number {
+  const most = Math.max(rows, program.params.past?.min ?? 0);
+  if (params.past > most) throw new SubrosaError('bad-message', `past = ${params.past}: the session has ${most} rows`);
+  return rowsAfter(program, params, 'bad-message');
 }
 
 /** What both parties must have been given alike. */

@@ -1,0 +1,254 @@
+/**
+ * Sessions that keep rows from step to step: whose they are, where they lie, what is left of them. The same over real processes:
+ * test/decoder.test.ts.
+ */
+import { randomBytes } from 'node:crypto';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { Case, integers, threeKernels } from '../gates/gate.case.ts';
+import type { Params, Program } from '../program/program.ts';
+import { type Kernels, packedBytes } from '../ring/kernels/kernels.ts';
+import { cacheBytes } from '../runtime/caches.ts';
+import { stepBytes } from '../runtime/footprint.ts';
+import { LocalCluster, type Transcript } from '../runtime/local.ts';
+import { loadModel, type Role } from '../runtime/model.ts';
+import { none } from '../runtime/small.case.ts';
+import type { ClientSession } from './client.ts';
+import { encode, encodeInput, frames } from './messages.ts';
+import { ask as askSquares, hash, Net, settle } from './net.case.ts';
+import { type ModelStore, oneModel } from './store.ts';
+
+const [width, keys] = [32, 16];
+const roles: readonly Role[] = ['p0', 'p1', 'dealer'];
+
+/** Rows x join the session's; y = q·(all rows)ᵀ, those beyond the last counted as zeros. */
+const program: Program = (() => {
+  const c = new Case();
+  const [x, q] = [c.input(['n' as never, width]), c.input(['n' as never, width])];
+  const rows = c.gate('cache', [c.gate('open', [x], null, { kind: 'wire' })], { keys }, { kind: 'wire' });
+  const view = { offset: 0, batch: 0, row: width };
+  const [M, shape] = [{ dim: 'n' }, [{ dim: 'n' }, keys]];
+  const product = c.gate('matmulShared', [c.gate('open', [q], null, { kind: 'wire' }), rows], {
+    batch: 1, M, N: keys, K: width, a: view, b: { ...view, transposed: true }, c: { ...view, row: keys }, shape: [1, ...shape],
+  });
+  c.output(c.gate('reveal', [product], { s: 0, bits: 32, shape }));
+  return c.program({ n: { min: 1, max: 4 }, past: { min: 0, max: keys, shapes: false } as never });
+})();
+
+/** Memory for so many sessions' caches at a party, filled with what is not zero; who holds the models is counted. */
+function kept(sessions: number) {
+  let held = 0;
+  const all = roles.map((role, i) => {
+    const k = threeKernels()[i];
+    const model = loadModel(program, role, k, none);
+    const room = Math.max(2 * sessions * cacheBytes(program, 'p0'), stepBytes(model) + sessions * cacheBytes(program, 'p0'));
+    const end = model.end + 64 * Math.ceil(room / 64);
+    k.u8.fill(0xee, model.end, end);
+    const small = Object.assign(Object.create(k) as Kernels, { u8: k.u8.subarray(0, end) });
+    const store = oneModel(hash, { ...model, k: small });
+    const counted: ModelStore = {
+      ...store,
+      acquire(h) {
+        held++;
+        return store.acquire(h);
+      },
+      release(h) {
+        held--;
+        store.release(h);
+      },
+    };
+    return { counted, top: () => k.u8.slice(end - cacheBytes(program, role), end) };
+  });
+  const net = new Net({ stores: all.map((a) => a.counted) });
+  return { net, held: () => held, tops: () => all.map((a) => a.top()) };
+}
+
+/** A session as its client knows it. */
+class Reader {
+  readonly rows = new Float64Array(keys * width);
+  past = 0;
+  constructor(readonly session: ClientSession) {}
+
+  async step(n: number, back = 0): Promise<void> {
+    this.past -= back;
+    this.rows.fill(0, (this.past + n) * width, this.most * width);
+    const [x, q] = [integers(n * width, 2 ** 12), integers(n * width, 2 ** 12)];
+    this.rows.set(x, this.past * width);
+    const { y0 } = await this.session.run({ x0: { shape: [n, width], data: x }, x1: { shape: [n, width], data: q } }, { past: this.past });
+    this.past += n;
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < keys; j++) {
+        // What a longer past has left there is still consistent, and no one's business here.
+        if (j >= this.past && j < this.most) continue;
+        let sum = 0;
+        for (let k = 0; k < width; k++) sum += q[i * width + k] * this.rows[j * width + k];
+        expect(y0.data[i * keys + j]).toBe(sum);
+      }
+    this.most = Math.max(this.most, this.past);
+  }
+  private most = 0;
+}
+
+let host: ReturnType<typeof kept>;
+const reader = async (links = host.net.client()): Promise<Reader> => new Reader(await host.net.session(links, program));
+beforeEach(() => {
+  host = kept(3);
+});
+
+test('steps of interleaved sessions see the rows of their own, and rows that are made anew', async () => {
+  const [a, b] = [await reader(), await reader()];
+  for (const [n, back] of [[4, 0], [1, 0], [1, 0], [3, 2], [1, 0], [2, 7]]) await Promise.all([a.step(n, back), b.step(1)]);
+  await b.step(2, 6);
+});
+
+describe('a past', () => {
+  const one = (n: number): Record<string, { shape: number[]; data: number[] }> => {
+    const value = { shape: [n, width], data: new Array<number>(n * width).fill(1) };
+    return { x0: value, x1: value };
+  };
+  test.each([[{}], [{ past: -1 }], [{ past: keys + 1 }], [{ past: 0.5 }], [{ past: keys - 1 }], [{ past: 0, n: 1 }], [{ past: 0, m: 2 }]])(
+    'is refused before anything is sent: %j',
+    async (params) => {
+      const { session } = await reader();
+      host.net.seen.length = 0;
+      await expect(session.run(one(2), params as Params)).rejects.toMatchObject({ code: 'bad-input' });
+      expect(host.net.seen).toEqual([]);
+      await session.run(one(2), { past: 0 });
+    },
+  );
+  test('beyond what the session has is refused, in the first step and later', async () => {
+    await expect((await reader()).session.run(one(1), { past: 1 })).rejects.toMatchObject({ code: 'bad-message', message: /has 0 rows/ });
+    const a = await reader();
+    await a.step(3);
+    await expect(a.session.run(one(1), { past: 4 })).rejects.toMatchObject({ code: 'bad-message' });
+    expect(host.net.of(frames.go)).toHaveLength(1);
+  });
+  test.each([0, 1] as const)('that only p%i is told is refused', async (party) => {
+    const links = host.net.client();
+    await reader(links);
+    const number = host.net.of(frames.seed)[0].session;
+    const input = (i: 0 | 1, past: number) => encodeInput(0, { n: 1, past }, i === 0 ? randomBytes(32) : randomBytes(8 * width));
+    for (const i of [0, 1] as const) links[i].send(frames.input, number, 0, input(i, i === party ? 1 : 0));
+    await settle();
+    expect(host.net.of(frames.opening)).toEqual([]);
+    for (const p of host.net.parties) expect(p.load().sessions).toBe(0);
+  });
+  test.each([
+    [{ n: 1, past: 3 }, /has 2 rows/],
+    [{ n: 4, past: keys - 2 }, /has 2 rows/],
+    [{ n: 1 }, /past = undefined/],
+  ])('that only the dealer is told is refused: %j', async (params, message) => {
+    const a = await reader();
+    await a.step(2);
+    const number = host.net.of(frames.seed)[0].session;
+    host.net.toDealer[1].send(frames.step, number, 0, encode({ step: 7, params }));
+    await settle();
+    expect(host.net.of(frames.failed, 'p1').map((f) => new TextDecoder().decode(f.payload))[0]).toMatch(message);
+    expect(host.net.dealer.load().sessions).toBe(0);
+  });
+  test('that fits with too many rows is refused by both', async () => {
+    const links = host.net.client();
+    const a = await reader(links);
+    for (let i = 0; i < 4; i++) await a.step(i === 3 ? 3 : 4);
+    const number = host.net.of(frames.seed)[0].session;
+    const before = host.net.of(frames.opening).length;
+    const input = (i: 0 | 1) => encodeInput(9, { n: 2, past: keys - 1 }, i === 0 ? randomBytes(32) : randomBytes(16 * width));
+    for (const i of [0, 1] as const) links[i].send(frames.input, number, 9, input(i));
+    await settle();
+    expect(host.net.of(frames.opening)).toHaveLength(before);
+    expect(host.net.parties[0].load().sessions).toBe(0);
+  });
+});
+
+describe('memory', () => {
+  test('of sessions that have ended serves the next: a thousand of them take no more than one, and nothing stays', async () => {
+    const links = host.net.client();
+    for (let i = 0; i < 1000; i++) {
+      const a = await reader(links);
+      if (i % 100 < 2) await a.step(2);
+      else await a.session.run({ x0: { shape: [1, width], data: new Array(width).fill(7) }, x1: { shape: [1, width], data: new Array(width).fill(1) } }, { past: 0 });
+      if (i % 100 === 1) for (const top of host.tops()) expect(top.some((b) => b !== 0)).toBe(true);
+      a.session.close();
+    }
+    await settle();
+    for (const top of host.tops()) expect(top.every((b) => b === 0)).toBe(true);
+    expect(host.held()).toBe(0);
+  });
+  test('is held with its model while the session is open, and given up when its client goes, or the session fails', async () => {
+    const links = host.net.client();
+    const [a, b] = [await reader(links), await reader()];
+    expect(host.held()).toBe(0);
+    await a.step(1);
+    await b.step(1);
+    await settle();
+    expect(host.held()).toBe(6);
+    for (const l of links) l.close();
+    await settle();
+    expect(host.held()).toBe(3);
+    await expect(b.session.run({}, { past: 0 })).rejects.toThrow();
+    await expect(b.session.run({ x0: { shape: [1, width], data: integers(width, 9) }, x1: { shape: [1, width], data: integers(width, 9) } }, { past: 3 })).rejects.toMatchObject({ code: 'bad-message' });
+    await settle();
+    expect(host.held()).toBe(0);
+  });
+  test('is bounded: one session more is told so, and others go on; when one has ended there is place', async () => {
+    const all = await Promise.all([0, 1, 2, 3].map(() => reader()));
+    for (const s of all.slice(0, 3)) await s.step(2);
+    await expect(all[3].step(1)).rejects.toMatchObject({ code: 'busy' });
+    await Promise.all(all.slice(0, 3).map((s) => s.step(4)));
+    all[1].session.close();
+    await settle();
+    await (await reader()).step(1);
+    await all[0].step(2, 3);
+  });
+  test('of a session that has ended in the middle of a step is not written to again', async () => {
+    const [a, b] = [await reader(), await reader()];
+    await b.step(2);
+    host.net.held = ({ frame, to }) => frame.type === frames.opening && to === 'p1';
+    const run = a.step(4);
+    run.catch(() => {});
+    await settle();
+    a.session.close();
+    await settle();
+    const c = await reader();
+    host.net.letGo();
+    await settle();
+    await c.step(1);
+    await b.step(3);
+  });
+  test('programs without caches take none', async () => {
+    const net = new Net();
+    await askSquares(await net.session());
+    expect((net.parties[0] as unknown as { sessions: { all(): { caches?: unknown }[] } }).sessions.all()[0].caches).toBeUndefined();
+  });
+});
+
+describe('masks', () => {
+  /** What both parties see of a row and a query: their words' sums. */
+  const opened = (p0: Uint8Array, p1: Uint8Array): number[] => {
+    const words = (bytes: Uint8Array, i: number): Uint32Array => new Uint32Array(bytes.slice(i * packedBytes(32, width)).buffer, 0, width);
+    return [0, 1].flatMap((i) => Array.from(words(p0, i), (w, j) => (w + words(p1, i)[j]) % 2 ** 32));
+  };
+  const ones = { shape: [1, width], data: new Array<number>(width).fill(1) };
+
+  test('of a row are its step’s and session’s alone: what is opened of the same values never repeats', async () => {
+    for (let session = 0; session < 3; session++) {
+      const { session: s } = await reader();
+      // On, back, again, and all anew.
+      for (const past of [0, 1, 2, 1, 2, 0, 0]) await s.run({ x0: ones, x1: ones }, { past });
+    }
+    const [to0, to1] = ['p0', 'p1'].map((to) => host.net.of(frames.opening, to));
+    expect(to0).toHaveLength(21);
+    const words = to0.flatMap((f, i) => opened(f.payload, to1[i].payload));
+    expect(new Set(words).size).toBe(21 * 2 * width);
+  });
+  test('that repeated would be seen so', () => {
+    const models = Object.fromEntries(roles.map((role, i) => [role, loadModel(program, role, threeKernels()[i], none)])) as never;
+    const keysOf = [randomBytes(32), randomBytes(32), randomBytes(32)] as const;
+    const seen = [0, 0, 1].map((step) => {
+      const transcript: Transcript = { p0: [], p1: [], dealer: [] };
+      new LocalCluster(models).run({ n: 1 }, { x0: ones.data, x1: ones.data }, { step, keys: keysOf, params: { past: 0 }, transcript });
+      return opened(transcript.p0[0], transcript.p1[0]);
+    });
+    expect(seen[1]).toEqual(seen[0]);
+    expect(new Set([...seen[0], ...seen[2]]).size).toBe(4 * width);
+  });
+});

@@ -65,7 +65,7 @@ export async function proxyCommand(names: readonly string[], options: Options): 
       onError: (e) => say(`proxy: ${(e as Error).message}`),
     });
     closing.push(() => proxy.close());
-    const listener = await listen(proxy.app as never, host.includes(':') ? `[${host}]` : host, port).catch((e) => {
+    const listener = await listen(proxy.app, host.includes(':') ? `[${host}]` : host, port).catch((e) => {
       throw e instanceof LinkError && e.code === 'port-in-use' ? new UsageError(`port ${port} is in use`, 'give another --port') : e;
     });
     closing.unshift(() => listener.close(1));

@@ -24,7 +24,7 @@ export interface ProxyOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-export interface Proxy {
+export interface Api {
   readonly app: Hono<Env>;
   /** Lets go of all kept sequences. */
   close(): void;
@@ -36,7 +36,7 @@ const longestBody = 1 << 24;
 const here = (name: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/i.test(name);
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-export function openaiApi({ models, apiKeys = [], hosts = here, limits, onError }: ProxyOptions): Proxy {
+export function openaiApi({ models, apiKeys = [], hosts = here, limits, onError }: ProxyOptions): Api {
   const engine = new Engine({ ...engineLimits, ...limits });
   const known = apiKeys.map(sha256);
   const app = new Hono<Env>();

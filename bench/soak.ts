@@ -1,0 +1,215 @@
+/**
+ * Hours of mixed load and faults against three services in processes of their own: every answer checked, memory of each role sampled.
+ *
+ *     npm run soak -- --minutes 60 --seed 1 [--out FILE] [--vit COMPILED FOLDER]
+ *
+ * Roles are killed in the first fifth of the time and in the last twentieth only. Between the two each is one process, so that its memory can be
+ * compared with itself: a line through the samples is to rise by no more than 5 % over that time.
+ */
+import { existsSync, writeFileSync } from 'node:fs';
+import { connect as connectTo } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import type { Client } from '../src/client/client.ts';
+import { SubrosaError } from '../src/client/errors.ts';
+import { Broken, Bystander, checkedRun } from '../test/faults/clients.ts';
+import { between, FaultCluster, limits, type Sample, wires } from '../test/faults/cluster.ts';
+import { Models } from '../test/faults/models.ts';
+import { Random } from '../test/faults/random.ts';
+import { roles } from '../test/services.ts';
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '60' },
+    seed: { type: 'string', default: '1' },
+    out: { type: 'string', default: 'soak.json' },
+    vit: { type: 'string', default: fileURLToPath(new URL('../.subrosa/compiled/fashion-vit-public', import.meta.url)) },
+  },
+});
+const minutes = Number(values.minutes);
+const random = new Random(Number(values.seed));
+const models = new Models();
+const small = models.make('small', 1, 'private', 1);
+const deep = models.make('deep', 12, 'private', 2);
+const vit = existsSync(values.vit) ? models.vit(values.vit) : undefined;
+const subjects = [small, deep, ...(vit ? [vit] : [])];
+const cluster = await FaultCluster.start(models.dir, { subjects, level: 'warn' });
+const { proxies, services } = cluster;
+
+const from = performance.now();
+/** How much of the time is over. */
+const gone = (): number => (performance.now() - from) / (60_000 * minutes);
+const [killUntil, killFrom] = [0.2, 0.95];
+let broken: unknown;
+const bystanders = [
+  new Bystander(cluster, small, 11, 150, onBroken),
+  new Bystander(cluster, small, 12, 250, onBroken),
+  new Bystander(cluster, deep, 13, 250, onBroken),
+  ...(vit ? [new Bystander(cluster, vit, 14, 2500, onBroken)] : []),
+];
+function onBroken(e: unknown): void {
+  broken ??= e;
+}
+
+let victim: Client | undefined;
+const fetch = cluster.fetch();
+const outcomes: Record<string, Record<string, number>> = {};
+let slowest = 0;
+
+/** A run of the victim, while something happens to it. */
+async function suffer(signal?: AbortSignal): Promise<string> {
+  try {
+    victim ??= await cluster.connect('victim', deep, fetch);
+    return (await checkedRun(victim, deep, random, { signal })).result;
+  } catch (e) {
+    if (e instanceof SubrosaError && e.code !== 'internal') return e.code;
+    throw e;
+  }
+}
+
+const noise = (address: string): void => {
+  const [host, port] = address.split(':');
+  const socket = connectTo(Number(port), host);
+  socket.on('error', () => {});
+  socket.write(random.bytes(random.int(1, 4096)));
+  setTimeout(() => socket.destroy(), random.int(0, 400));
+};
+
+const faults: readonly { name: string; weight: number; kills?: boolean; act: () => Promise<void> }[] = [
+  { name: 'cut', weight: 3, act: async () => proxies[random.pick(wires)].cut() },
+  { name: 'close', weight: 2, act: async () => proxies[random.pick(wires)].shut() },
+  { name: 'flip', weight: 2, act: async () => proxies[random.pick(between)].flip() },
+  { name: 'short stall', weight: 2, act: () => stalled(300) },
+  { name: 'long stall', weight: 2, act: () => stalled(1000 * limits.silence + 700) },
+  { name: 'short stop', weight: 2, act: () => stopped(300) },
+  { name: 'long stop', weight: 1, act: () => stopped(1000 * limits.silence + 700) },
+  {
+    name: 'delay',
+    weight: 2,
+    act: async () => {
+      const proxy = proxies[random.pick(between)];
+      proxy.delay = random.int(2, 15);
+      await sleep(1500);
+      proxy.delay = 0;
+    },
+  },
+  { name: 'noise on a port', weight: 2, act: async () => noise(services.at(random.pick(['links', 'api'] as const), 'p0')) },
+  {
+    name: 'wrong token',
+    weight: 2,
+    act: async () => {
+      const response = await cluster.fetch()(`${cluster.urls('bystander')[0]}/v1/models`, { headers: { authorization: 'Bearer none' } });
+      await response.body?.cancel();
+      if (response.status !== 401) throw new Broken(`a wrong token was answered ${response.status}`);
+    },
+  },
+  { name: 'vanishing client', weight: 3, act: async () => {} },
+  { name: 'nothing', weight: 4, act: async () => {} },
+  { name: 'kill', weight: 6, kills: true, act: () => cluster.restart(random.pick(roles), random.int(0, 500)) },
+];
+async function stalled(ms: number): Promise<void> {
+  const proxy = proxies[random.pick(between)];
+  proxy.stall();
+  await sleep(ms);
+  proxy.release();
+}
+async function stopped(ms: number): Promise<void> {
+  const { child } = services.running.get(random.pick(roles))!;
+  child.kill('SIGSTOP');
+  await sleep(ms);
+  child.kill('SIGCONT');
+}
+
+const samples: { minute: number; roles: Record<string, Sample> }[] = [];
+let injected = 0;
+
+/** What a line through the points rises by over their time, as a share of their mean. */
+function drift(points: readonly (readonly [x: number, y: number])[]): number {
+  const n = points.length;
+  const [mx, my] = [0, 1].map((k) => points.reduce((s, p) => s + p[k], 0) / n);
+  const slope = points.reduce((s, [x, y]) => s + (x - mx) * (y - my), 0) / points.reduce((s, [x]) => s + (x - mx) ** 2, 0);
+  return (slope * (points[n - 1][0] - points[0][0])) / my;
+}
+
+function summary(): object {
+  const flat = samples.filter((s) => s.minute > killUntil * minutes + 0.25 && s.minute < killFrom * minutes);
+  const memory = Object.fromEntries(
+    roles.map((role) => {
+      const own = flat.map((s) => [s.minute, s.roles[role]] as const);
+      const of = (what: 'rss' | 'heap' | 'external' | 'descriptors'): object => {
+        const points = own.map(([m, s]) => [m, s[what]] as const);
+        if (points.length < 3) return {};
+        const all = points.map(([, y]) => y);
+        return { least: Math.min(...all), most: Math.max(...all), first: all[0], last: all.at(-1), drift: drift(points) };
+      };
+      return [
+        role,
+        {
+          processes: new Set(own.map(([, s]) => s.pid)).size,
+          rss: of('rss'),
+          heap: of('heap'),
+          external: of('external'),
+          descriptors: of('descriptors'),
+        },
+      ];
+    }),
+  );
+  const codes: Record<string, number> = {};
+  for (const b of bystanders) for (const [code, n] of Object.entries(b.codes)) codes[code] = (codes[code] ?? 0) + n;
+  return {
+    seed: Number(values.seed),
+    minutes: (performance.now() - from) / 60_000,
+    injected,
+    right: bystanders.reduce((s, b) => s + b.right, 0),
+    codes,
+    outcomes,
+    slowestRecovery: slowest / 1000,
+    broken: broken === undefined ? null : `${(broken as Error).stack}`,
+    memory,
+  };
+}
+const write = (): void => writeFileSync(values.out, `${JSON.stringify({ ...summary(), samples }, null, 1)}\n`);
+
+async function watch(): Promise<void> {
+  for (let next = 0; gone() < 1; next += 10_000) {
+    await sleep(Math.max(0, next - (performance.now() - from)));
+    const now = await Promise.all(roles.map((r) => cluster.sample(r).catch(() => undefined)));
+    if (now.every((s) => s !== undefined))
+      samples.push({ minute: (performance.now() - from) / 60_000, roles: Object.fromEntries(roles.map((r, i) => [r, now[i] as Sample])) });
+    if (samples.length % 3 === 0) write();
+  }
+}
+
+const watching = watch();
+try {
+  while (gone() < 1 && broken === undefined) {
+    const kills = gone() < killUntil || gone() > killFrom;
+    const fault = random.weighted(faults.filter((f) => kills || !f.kills));
+    const { name } = fault;
+    proxies['p1-p0'].delay = random.pick([0, 0, 2]);
+    const gives = name === 'vanishing client' ? AbortSignal.timeout(random.int(1, 40)) : undefined;
+    const run = suffer(gives);
+    run.catch(() => {});
+    await sleep(random.int(0, 60));
+    await fault.act();
+    injected++;
+    const late = sleep(20_000).then(() => 'late');
+    const result = await Promise.race([run, late]);
+    if (result === 'late') throw new Broken(`${name}: no answer and no error within 20 s`);
+    outcomes[name] ??= {};
+    outcomes[name][result] = (outcomes[name][result] ?? 0) + 1;
+    slowest = Math.max(slowest, await cluster.ready(30));
+    await sleep(random.int(1000, 4000));
+  }
+} catch (e) {
+  onBroken(e);
+}
+await Promise.all(bystanders.map((b) => b.stop()));
+await Promise.race([watching, sleep(12_000)]);
+write();
+await victim?.close();
+await cluster.close();
+const { samples: _, ...said } = { ...summary(), samples };
+console.log(JSON.stringify(said, null, 1));
+process.exit(broken === undefined ? 0 : 1);

@@ -1,0 +1,50 @@
+/** The figures of a campaign. */
+import type { Campaign } from './campaign.ts';
+
+const quantile = (of: readonly number[], q: number): number =>
+  [...of].sort((a, b) => a - b)[Math.min(of.length - 1, Math.floor(q * of.length))] ?? 0;
+const count = (of: readonly string[]): Record<string, number> => {
+  const counts: Record<string, number> = {};
+  for (const k of of) counts[k] = (counts[k] ?? 0) + 1;
+  return counts;
+};
+
+export function summary({ reports, samples, world }: Campaign): object {
+  const byFault: Record<string, { count: number; results: Record<string, number>; answered: number; recovered: number; others: number }> =
+    {};
+  for (const name of new Set(reports.map((r) => r.planned.fault.name))) {
+    const own = reports.filter((r) => r.planned.fault.name === name);
+    byFault[name] = {
+      count: own.length,
+      results: count(own.map((r) => r.result)),
+      answered: Math.round(
+        quantile(
+          own.map((r) => r.answered),
+          1,
+        ),
+      ),
+      recovered: Math.round(
+        quantile(
+          own.map((r) => r.recovered),
+          1,
+        ),
+      ),
+      others: own.reduce((s, r) => s + Object.values(r.others).reduce((a, b) => a + b, 0), 0),
+    };
+  }
+  const recovered = reports.map((r) => r.recovered);
+  return {
+    faults: reports.length,
+    rightOfBystanders: world.bystanders.reduce((s, b) => s + b.right, 0),
+    failuresOfBystanders: world.bystanders.map((b) => b.codes),
+    seeds: world.witness.seeds,
+    recoveredMs: {
+      median: Math.round(quantile(recovered, 0.5)),
+      p95: Math.round(quantile(recovered, 0.95)),
+      most: Math.round(quantile(recovered, 1)),
+    },
+    unexpected: reports.flatMap((r) => r.unexpected.map((u) => `${r.planned.fault.name}, ${r.planned.variant}, ${r.planned.moment}: ${u}`)),
+    byFault,
+    samples,
+  };
+}

@@ -6,7 +6,7 @@ import type { Calibration } from '../compile/calibrate.ts';
 import { type Compiled, compile } from '../compile/compile.ts';
 import type { Profile } from '../compile/profile.ts';
 import { type CompiledFolder, type CompileRecord, readCompiled, writeCompiled } from '../folder/index.ts';
-import type { Graph, Tensor } from '../graph/graph.ts';
+import { type Graph, type Tensor, tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { privateLookup, withRows } from '../import/families/one-hot.ts';
 import { bind } from '../program/bind.ts';
@@ -15,6 +15,7 @@ import { simulate } from '../program/timing.ts';
 import type { BuildOptions } from './compiled.ts';
 import { networks, usualMachine, workOf } from './estimate.ts';
 import { compileKey, keyOf } from './key.ts';
+import { kernelBytes, mostNew } from './language.ts';
 import { homeFolder, type Uncompiled } from './locate.ts';
 import { calibrateOnAllCores } from './parallel.ts';
 import { largest } from './params.ts';
@@ -34,12 +35,14 @@ export interface Built {
 export async function build(at: Uncompiled, dir: string, options: BuildOptions, how: { replace: boolean; key?: string }): Promise<Built> {
   const start = performance.now();
   const key = how.key ?? compileKey(at, options);
-  const source = readSource(at);
-  const maxTokens = tokensFor(source, options.maxTokens);
+  const source = readSource(at, options);
+  const { decoding } = source;
+  const maxTokens = decoding?.keys ?? tokensFor(source, options.maxTokens);
   const samples = await samplesFor(source, maxTokens, options.calibrate);
   const calibration = await calibrated(at, source, samples.inputs, options);
   say(`calibrated on ${samples.about}${options.calibrate ? '' : '; --calibrate takes your own'}`);
-  const parameters = parametersOf(source.graph);
+  const parameters = decoding ? ['n', 'keys'] : parametersOf(source.graph);
+  const max = decoding ? { n: Math.min(mostNew, maxTokens - decoding.prefix.length), keys: maxTokens } : undefined;
   const lowering = progress(`compiling ${source.name}`);
   lowering.update('fitting functions, lowering');
   const lookup = tableStaysPrivate(source, options) ? privateLookup(source.graph, source.before) : undefined;
@@ -47,7 +50,8 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const { program, weights } = compiledFor(options.network, (profile) =>
     compile(graph, lookup ? withRows(calibration, lookup.width) : calibration, {
       weights: options.weights,
-      max: Object.fromEntries(parameters.map((p) => [p, maxTokens])),
+      max: max ?? Object.fromEntries(parameters.map((p) => [p, maxTokens])),
+      prefix: decoding && new Map(Object.entries(decoding.caches)),
       profile,
     }),
   );
@@ -61,7 +65,7 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
         weights,
         client: { ...source.info, maxTokens: parameters.length > 0 ? maxTokens : 0, calibration: samples.about },
         graphs: { before, after: shaped(source, samples.inputs[0]) },
-        tokenizerDir: source.tokenizerDir,
+        tokenizer: decoding?.language ?? source.tokenizerDir,
         plain: graph,
         record,
       },
@@ -96,7 +100,8 @@ async function calibrated(
   inputs: readonly Record<string, Tensor>[],
   options: BuildOptions,
 ): Promise<Calibration> {
-  const key = keyOf(at, options, ['compile/calibrate', 'graph', 'import', 'tasks', 'cli/samples', 'cli/synthetic'], inputs.length);
+  const code = ['compile/calibrate', 'graph', 'import', 'tasks', 'cli/samples', 'cli/language', 'cli/synthetic'];
+  const key = keyOf(at, options, code, inputs.length, source.decoding?.prefix);
   const path = join(homeFolder, 'calibrated', key.slice(0, 32));
   if (existsSync(path)) {
     try {
@@ -106,8 +111,10 @@ async function calibrated(
     }
   }
   const line = progress(`calibrating ${source.name}`);
-  const calibration = await calibrateOnAllCores(source.graph, inputs, (done, total) => line.update(`${done} of ${total} samples`));
+  const bytes = source.decoding && kernelBytes(source.decoding.language);
+  const calibration = await calibrateOnAllCores(source.graph, inputs, (done, total) => line.update(`${done} of ${total} samples`), bytes);
   line.done();
+  if (source.decoding) spanTable(calibration, source.before);
   try {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(`${path}.${process.pid}`, serialize(calibration));
@@ -116,6 +123,24 @@ async function calibrated(
     // Only a convenience: a folder that cannot be written to costs time, nothing else.
   }
   return calibration;
+}
+
+/** Any token may come: the embeddings' bound, beyond which a client refuses to share, covers the whole table. */
+function spanTable(calibration: Calibration, before: Graph): void {
+  const range = calibration.values.get(before.outputs[0]);
+  if (!range) return;
+  const everyToken = interpret(before, wholeVocabulary(before));
+  for (const v of everyToken[before.outputs[0]].data) range.max = Math.max(range.max, Math.abs(v) / 1.9);
+}
+
+/** Every token once, at the first position. */
+function wholeVocabulary(before: Graph): Record<string, Tensor> {
+  const lookup = before.nodes.find((n) => n.op === 'Gather' && n.inputs[1] === 'input_ids');
+  const rows = before.constants.get(lookup?.inputs[0] ?? '')?.shape[0] ?? 1;
+  return {
+    input_ids: tensor(Array.from({ length: rows }, (_, i) => i), [rows], 'i64'),
+    position_ids: tensor(new Array<number>(rows).fill(0), [rows], 'i64'),
+  };
 }
 
 export const parametersOf = (graph: Graph): string[] => [

@@ -9,6 +9,8 @@ export interface BuildOptions {
   readonly maxTokens?: number;
   readonly clientEmbedding?: boolean;
   readonly calibrate?: readonly string[];
+  /** Language models: the text of the public prefix; the best of those measured when it is not given. */
+  readonly prefix?: string;
   /** Default: lan. */
   readonly network?: 'lan' | 'wan';
 }

@@ -50,7 +50,7 @@ const weightsOption = (): Option =>
     .choices(['public', 'private'])
     .default('public');
 const tokensOption = (): Option =>
-  new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, or what the model takes)').argParser(
+  new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, language models 256, or what the model takes)').argParser(
     whole(1, 1 << 20),
   );
 const embeddingOption = (): Option =>
@@ -60,6 +60,21 @@ const networkOption = (): Option =>
     .choices(['lan', 'wan'])
     .default('lan');
 const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
+const contextOption = (): Option =>
+  new Option('--context <n>', 'longest sequence to compile for, prompt and answer (default: 256)').argParser(whole(1, 1 << 20));
+const prefixOption = (): Option =>
+  new Option('--prefix <text>', "public tokens the sequence begins with; '' for none (default: measured)");
+/** How the next token is drawn. */
+const sampled = (command: Command): Command =>
+  command
+    .option('--greedy', 'the likeliest token each time')
+    .option('--temperature <t>', 'below 1: likelier tokens more often', number(0, 100))
+    .option('--top-k <k>', 'of the k likeliest tokens', whole(1, 1 << 20))
+    .option('--top-p <p>', 'of the likeliest that make up this probability', number(0, 1))
+    .option('--min-p <p>', "of those this likely, as a part of the likeliest's", number(0, 1))
+    .option('--repetition-penalty <x>', 'above 1: what was there comes less often', number(0.01, 100))
+    .option('--seed <n>', 'the same seed, the same text', whole(0, Number.MAX_SAFE_INTEGER))
+    .option('--stop <text>', 'end before this text (more than once: any of them)', collect);
 const timeoutOption = (): Option => new Option('--timeout <seconds>', 'how long a silent party is waited for').argParser(seconds);
 
 export function commands(): Command {
@@ -100,6 +115,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(tokensOption())
     .addOption(embeddingOption())
     .addOption(networkOption())
+    .addOption(prefixOption())
     .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
     .option('--force', 'replace a compiled folder that is there')
     .option('--json', 'one JSON object on stdout')
@@ -127,29 +143,47 @@ Every command: subrosa COMMAND --help`,
       `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`,
     )
     .action(async (model, inputs, options, command) => (await import('./run.ts')).runCommand(model, inputs, options, command));
-  program
-    .command('generate')
-    .description('let a language model go on from a prompt')
-    .argument('<model>', 'a language model')
-    .argument('<prompt>', 'taken as it is, after the public prefix')
-    .option('--plain', 'run in plaintext, in this process')
-    .option('--max-tokens <n>', 'how many tokens at most', whole(1, 1 << 20), 128)
-    .option('--greedy', 'the likeliest token each time')
-    .option('--temperature <t>', 'below 1: likelier tokens more often', number(0, 100))
-    .option('--top-k <k>', 'of the k likeliest tokens', whole(1, 1 << 20))
-    .option('--top-p <p>', 'of the likeliest that make up this probability', number(0, 1))
-    .option('--min-p <p>', "of those this likely, as a part of the likeliest's", number(0, 1))
-    .option('--repetition-penalty <x>', 'above 1: what was there comes less often', number(0.01, 100))
-    .option('--seed <n>', 'the same seed, the same text', whole(0, Number.MAX_SAFE_INTEGER))
-    .option('--stop <text>', 'end before this text (more than once: any of them)', collect)
+  sampled(
+    program
+      .command('generate')
+      .description('let a language model go on from a prompt')
+      .argument('<model>', 'a language model, or one that was compiled')
+      .argument('<prompt>', 'taken as it is, after the public prefix')
+      .option('--plain', 'run in plaintext, in this process')
+      .option('--max-tokens <n>', 'how many tokens at most', whole(1, 1 << 20), 128),
+  )
     .option('--schema <file>', 'JSON that follows this schema')
-    .option('--prefix <text>', "public tokens the sequence begins with; '' for none (default: measured)")
     .option('--json', 'one JSON object on stdout')
+    .addOption(weightsOption())
+    .addOption(contextOption())
+    .addOption(prefixOption())
+    .addOption(embeddingOption())
+    .addOption(threadsOption())
+    .addOption(timeoutOption())
     .addHelpText(
       'after',
-      `\nMODEL is a .gguf file, a folder with config.json, safetensors and tokenizer.json,\nor a name that was pulled.\n\nExamples:\n  $ subrosa pull smollm2\n  $ subrosa generate smollm2 "The capital of France is" --plain --greedy --max-tokens 20`,
+      `\nMODEL is a .gguf file, a folder with config.json, safetensors and tokenizer.json,\na name that was pulled, or a compiled folder. It runs on shares, in three processes\non this machine, unless --plain is given.\n\nExamples:\n  $ subrosa pull smollm2\n  $ subrosa generate smollm2 "The capital of France is" --greedy --max-tokens 20\n  $ subrosa generate smollm2 "The capital of France is" --greedy --plain`,
     )
-    .action(async (model, prompt, options) => (await import('./generate.ts')).generateCommand(model, prompt, options));
+    .action(async (model, prompt, options, command) => (await import('./generate.ts')).generateCommand(model, prompt, options, command));
+  sampled(
+    program
+      .command('chat')
+      .description('talk with a language model, on shares')
+      .argument('<model>', 'a language model with a chat template, or one that was compiled')
+      .option('--system <text>', 'what the model is told first')
+      .option('--max-tokens <n>', 'tokens of an answer at most', whole(1, 1 << 20), 512),
+  )
+    .addOption(weightsOption())
+    .addOption(contextOption())
+    .addOption(prefixOption())
+    .addOption(embeddingOption())
+    .addOption(threadsOption())
+    .addOption(timeoutOption())
+    .addHelpText(
+      'after',
+      `\nA line is a message, from a terminal or a pipe. Ctrl-C stops an answer, /quit ends.\n\nExamples:\n  $ subrosa chat smollm2\n  $ echo "Name three fruits." | subrosa chat smollm2 --greedy`,
+    )
+    .action(async (model, options, command) => (await import('./chat.ts')).chatCommand(model, options, command));
   program
     .command('cost')
     .description('rounds, bytes, multiply-adds and time of an answer, without running')

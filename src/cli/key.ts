@@ -25,6 +25,7 @@ export const compileKey = (at: Uncompiled, options: BuildOptions): string =>
     options.weights,
     options.clientEmbedding ?? false,
     options.network ?? 'lan',
+    options.prefix,
   );
 
 /** Modules in or at a path: .ts from source, .js when built. */
@@ -39,7 +40,7 @@ function modules(path: string): string[] {
 
 /** Every file the import may read: what a cached compile depends on. */
 function sourceFiles(at: Uncompiled): string[] {
-  const described = /\.(json|onnx_data)$|^\d+_/;
+  const described = /\.(json|jinja|onnx_data)$|^\d+_/;
   const list = (dir: string): string[] =>
     readdirSync(dir, { withFileTypes: true }).flatMap((e) => {
       const path = join(dir, e.name);

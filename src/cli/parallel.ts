@@ -7,10 +7,13 @@ import { Worker } from 'node:worker_threads';
 import { type Calibration, calibrate, type HeadRange, type ValueRange } from '../compile/calibrate.ts';
 import { fastProducts } from '../graph/fast.ts';
 import { type Graph, ModelError, type Tensor } from '../graph/graph.ts';
+import { lowBitTensor } from '../import/gguf/low-bit.ts';
 
 export interface Part {
   readonly graph: Graph;
   readonly samples: readonly Record<string, Tensor>[];
+  /** Memory of the kernels that multiply; see fastProducts. */
+  readonly bytes?: number;
 }
 export type FromWorker =
   | { kind: 'progress'; done: number }
@@ -25,21 +28,23 @@ export async function calibrateOnAllCores(
   graph: Graph,
   samples: readonly Record<string, Tensor>[],
   onProgress: (done: number, total: number) => void,
+  bytes?: number,
 ): Promise<Calibration> {
   const built = import.meta.url.endsWith('.js');
   const count = built ? Math.min(availableParallelism(), most, Math.floor(samples.length / fewest)) : 1;
   if (count <= 1) {
-    fastProducts();
+    fastProducts(bytes);
     return calibrate(graph, samples, onProgress);
   }
   const done = new Array<number>(count).fill(0);
+  const lent = shared(graph);
   const workers: Worker[] = [];
   try {
     const parts = await Promise.all(
       done.map(
         (_, part) =>
           new Promise<Calibration>((resolve, reject) => {
-            const workerData: Part = { graph, samples: samples.filter((_, i) => i % count === part) };
+            const workerData: Part = { graph: lent, samples: samples.filter((_, i) => i % count === part), bytes };
             const worker = new Worker(new URL('./calibrate-worker.js', import.meta.url), { workerData });
             workers.push(worker);
             worker.on('message', (m: FromWorker) => {
@@ -61,6 +66,26 @@ export async function calibrateOnAllCores(
     await Promise.all(workers.map((w) => w.terminate()));
   }
 }
+
+/** Constants in memory that threads share; what a file holds in few bits goes as it lies there (`revived` makes a tensor of it again). */
+function shared(graph: Graph): Graph {
+  const lent = ({ dtype, shape, data }: Tensor): Tensor => ({ dtype, shape, data: moved(data) });
+  const blocks = ({ dtype, shape, lowBit }: Tensor): Tensor =>
+    ({ dtype, shape, lowBit: { ...lowBit, bytes: moved(lowBit!.bytes), floats: undefined } }) as unknown as Tensor;
+  return { ...graph, constants: new Map([...graph.constants].map(([name, t]) => [name, t.lowBit ? blocks(t) : lent(t)])) };
+}
+
+function moved<A extends Tensor['data']>(data: A): A {
+  const to = new (data.constructor as new (buffer: SharedArrayBuffer) => A)(new SharedArrayBuffer(data.byteLength));
+  to.set(data);
+  return to;
+}
+
+/** A graph that came to a thread. */
+export const revived = (graph: Graph): Graph => ({
+  ...graph,
+  constants: new Map([...graph.constants].map(([name, t]) => [name, t.lowBit ? lowBitTensor(t.lowBit.type, t.lowBit.shape, t.lowBit.bytes) : t])),
+});
 
 /** Ranges over both sets of samples. */
 export function merged(a: Calibration, b: Calibration): Calibration {

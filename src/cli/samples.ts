@@ -8,6 +8,7 @@ import { type ImageSpec, toTensor } from '../tasks/pixels.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
 import { isImageFile, readFileOf, tensorsFrom } from './files.ts';
+import { type Decoding, decoderInputs, sequences } from './language.ts';
 import { shipped } from './locate.ts';
 import type { Source } from './source.ts';
 import { madeImages, madeNormals } from './synthetic.ts';
@@ -22,12 +23,20 @@ export interface Samples {
 
 /** Tokens at least, when the shipped texts are used. */
 const fewestTokens = 30_000;
+/** The same of decoders with billions of weights, whose tokens are as many as `decoderBudget` multiply-adds allow. */
+const fewestOfLarge = 2000;
+const decoderBudget = 6e12;
 /** Multiply-adds a calibration may take without being asked for: images of large models are fewer. */
 const budget = 1.2e12;
 
 export async function samplesFor(source: Source, maxTokens: number, files: readonly string[] | undefined): Promise<Samples> {
   if (files) return ownSamples(source, maxTokens, files);
   const { image } = source.info;
+  if (source.decoding) {
+    const enough = Math.max(fewestOfLarge, Math.min(fewestTokens, decoderBudget / weightsOf(source.graph)));
+    const list = sequences(source.decoding, readTexts(shipped('calibration/texts.jsonl')), enough);
+    return fromSequences(source.decoding, list, 'texts that come with subrosa');
+  }
   if (source.tokenizerDir !== undefined && source.before.inputs.some((i) => i.name === 'input_ids')) return shippedTexts(source, maxTokens);
   if (image?.channels === 1 && image.width === 28 && image.height === 28) {
     const images = fashionImages('fashion-calibration.bin', image).slice(0, 256);
@@ -58,10 +67,11 @@ export async function samplesFor(source: Source, maxTokens: number, files: reado
 const before = (source: Source, given: Record<string, Tensor>): Record<string, Tensor> => interpret(source.before, given);
 
 /** Products with constants, for one input: a lower bound, good enough to choose a number of samples. */
-function multiplyAdds(graph: Graph): number {
-  const rows = 200;
-  let total = 1e6;
-  for (const n of graph.nodes) if (/^(Linear|Conv)$/.test(n.op)) total += rows * sizeOf(graph.constants.get(n.inputs[1])?.shape ?? []);
+const multiplyAdds = (graph: Graph): number => 1e6 + 200 * weightsOf(graph);
+
+function weightsOf(graph: Graph): number {
+  let total = 0;
+  for (const n of graph.nodes) if (/^(Linear|Conv)$/.test(n.op)) total += sizeOf(graph.constants.get(n.inputs[1])?.shape ?? []);
   return total;
 }
 
@@ -88,6 +98,14 @@ function shippedTexts(source: Source, maxTokens: number): Samples {
   const path = shipped('calibration/texts.jsonl');
   const { inputs, tokens } = encodeAll(source, maxTokens, readTexts(path), fewestTokens);
   return { inputs, about: `${plural(inputs.length, 'text')} (${countText(tokens)} tokens) that come with subrosa` };
+}
+
+function fromSequences(decoding: Decoding, list: readonly number[][], what: string): Samples {
+  const tokens = list.reduce((sum, ids) => sum + ids.length, 0);
+  return {
+    inputs: list.map((ids) => decoderInputs(decoding, ids)),
+    about: `${plural(list.length, 'sequence')} (${countText(tokens)} tokens) of ${what}`,
+  };
 }
 
 function encodeAll(
@@ -138,6 +156,13 @@ async function ownSamples(source: Source, maxTokens: number, given: readonly str
           .filter((f) => statSync(f).isFile())
       : [path];
   });
+  if (source.decoding) {
+    const other = files.find((f) => !/\.(txt|jsonl)$/.test(f));
+    if (other !== undefined) throw new UsageError(`${other}: a language model is calibrated on texts, .txt (a text a line) or .jsonl`);
+    const list = sequences(source.decoding, files.flatMap(readTexts), Number.POSITIVE_INFINITY);
+    if (list.length === 0) throw new UsageError(`${given.join(', ')}: nothing to calibrate on`);
+    return fromSequences(source.decoding, list, files.length === 1 ? basename(files[0]) : `${files.length} files`);
+  }
   const inputs: Record<string, Tensor>[] = [];
   for (const file of files) {
     if (/\.(txt|jsonl)$/.test(file)) {

@@ -5,12 +5,12 @@ import { z } from 'zod';
 import type { ClientInfo } from '../folder/index.ts';
 import { type Graph, ModelError } from '../graph/graph.ts';
 import { rewrite } from '../graph/rewrite/index.ts';
-import { importPretrained } from '../import/families/index.ts';
+import { generates, importPretrained } from '../import/families/index.ts';
 import { readOnnx } from '../import/onnx/read.ts';
 import { loadImageSpec } from '../tasks/image.ts';
 import { plainSpec } from '../tasks/pixels.ts';
+import { type Decoding, readDecoding } from './language.ts';
 import type { Uncompiled } from './locate.ts';
-import { UsageError } from './terminal.ts';
 
 export interface Source {
   readonly name: string;
@@ -20,24 +20,39 @@ export interface Source {
   readonly after: Graph;
   readonly info: Omit<ClientInfo, 'tokenizer' | 'calibration'>;
   readonly tokenizerDir?: string;
+  /** Language models that generate. */
+  readonly decoding?: Decoding;
 }
 
-export function readSource(at: Uncompiled): Source {
-  if (at.kind === 'gguf') return languageModel(at.file);
+/** `maxTokens` and `prefix` are for decoders: positions are made for so many, and every sequence begins so. */
+export function readSource(at: Uncompiled, options: { readonly maxTokens?: number; readonly prefix?: string } = {}): Source {
+  if (at.kind === 'gguf' || (at.kind === 'folder' && generates(at.dir))) return decoder(readDecoding(at, options));
   return at.kind === 'folder' ? pretrained(at.dir, at.name) : fromOnnx(at);
 }
 
-/** Decoders have a float meaning and no lowering. */
-function languageModel(path: string): never {
-  throw new UsageError(
-    `${path} is a language model, which cannot be compiled to run privately`,
-    `subrosa generate ${path} "A prompt" --plain     runs it in plaintext`,
-  );
+function decoder(decoding: Decoding): Source {
+  const { language, prefix, keys } = decoding;
+  const { graph, client, meta, eos, chatTemplate } = language;
+  return {
+    name: graph.name,
+    graph,
+    before: client.before,
+    after: client.after,
+    info: {
+      name: graph.name,
+      task: 'text-generation',
+      family: meta.family,
+      labels: [],
+      maxTokens: keys,
+      firstPosition: 0,
+      generation: { prefix: [...prefix], eos: [...eos], chatTemplate },
+    },
+    decoding,
+  };
 }
 
 function pretrained(dir: string, name: string): Source {
   const { graph, client, meta } = importPretrained(dir);
-  if (meta.task === 'text-generation') return languageModel(dir);
   return {
     name,
     graph: { ...rewrite(graph), name },

@@ -34,8 +34,20 @@ export const tasks = [
   'question-answering',
   'image-classification',
   'image-features',
+  'text-generation',
   'tensors',
 ] as const;
+
+const ids = z.array(z.int().min(0));
+/** What a client must know to let a decoder go on from a text. */
+const Generation = z.strictObject({
+  /** Public tokens that every sequence begins with: their rows are part of the program. */
+  prefix: ids,
+  /** Tokens that end a text or a turn. */
+  eos: ids,
+  /** Jinja; none where the model does not talk. */
+  chatTemplate: z.string().optional(),
+});
 
 const ClientFile = z.strictObject({
   format: z.literal('subrosa-client/1'),
@@ -51,6 +63,8 @@ const ClientFile = z.strictObject({
   maxTokens: z.int().min(0),
   firstPosition: z.int().min(0),
   image: Spec.optional(),
+  /** Text generation only. */
+  generation: Generation.optional(),
   tokenizer: z.boolean(),
   /** What the ranges were measured on, in words. */
   calibration: z.string(),
@@ -70,16 +84,25 @@ const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_toke
 /** All that may lie in client/. */
 export const clientFiles: readonly string[] = ['client.json', 'before.json', 'after.json', 'client.safetensors', ...tokenizerFiles];
 
+/** The files parsed, where a model has them in another form (GGUF). */
+export interface TokenizerObjects {
+  readonly tokenizer: object;
+  readonly tokenizerConfig: object;
+}
+
 export function writeClient(
   dir: string,
   program: string,
   info: Omit<ClientInfo, 'tokenizer'>,
   graphs: { before: Graph; after: Graph },
-  tokenizerDir?: string,
+  from?: string | TokenizerObjects,
 ): void {
   mkdirSync(dir);
-  const tokenizer = tokenizerDir !== undefined && existsSync(join(tokenizerDir, tokenizerFiles[0]));
-  if (tokenizer) for (const f of tokenizerFiles) if (existsSync(join(tokenizerDir, f))) copyFileSync(join(tokenizerDir, f), join(dir, f));
+  const tokenizer = typeof from === 'object' || (from !== undefined && existsSync(join(from, tokenizerFiles[0])));
+  if (typeof from === 'object') {
+    writeFileSync(join(dir, tokenizerFiles[0]), JSON.stringify(from.tokenizer), { flag: 'wx' });
+    writeFileSync(join(dir, tokenizerFiles[1]), JSON.stringify(from.tokenizerConfig), { flag: 'wx' });
+  } else if (tokenizer) for (const f of tokenizerFiles) if (existsSync(join(from, f))) copyFileSync(join(from, f), join(dir, f));
   writeFileSync(join(dir, 'client.json'), canonical({ ...info, format: 'subrosa-client/1', program, tokenizer }), { flag: 'wx' });
   writeGraphs(dir, { before: graphs.before, after: graphs.after }, 'client.safetensors');
 }

@@ -19,7 +19,7 @@ import { z } from 'zod';
 import { type Graph, ModelError } from '../graph/graph.ts';
 import type { Program } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
-import { type Client, type ClientInfo, readClient, writeClient } from './client.ts';
+import { type Client, type ClientInfo, readClient, type TokenizerObjects, writeClient } from './client.ts';
 import { canonical, hashText, parseJson, readText, writeFolder } from './files.ts';
 import { readGraph, writeGraph } from './graph.ts';
 import { parseProgram, programText } from './program.ts';
@@ -101,8 +101,8 @@ export interface ToWrite {
   readonly weights: ReadonlyMap<string, Integers>;
   readonly client: Omit<ClientInfo, 'tokenizer'>;
   readonly graphs: { readonly before: Graph; readonly after: Graph };
-  /** A folder whose tokenizer files go to the client. */
-  readonly tokenizerDir?: string;
+  /** A folder whose tokenizer files go to the client, or what would be in them. */
+  readonly tokenizer?: string | TokenizerObjects;
   readonly plain: Graph;
   readonly record: CompileRecord;
 }
@@ -117,7 +117,7 @@ export function writeCompiled(dir: string, c: ToWrite, { replace = false } = {})
       const text = programText({ ...c.program, weightsHash });
       hash = hashText(text);
       writeFileSync(join(temporary, 'program.json'), text);
-      writeClient(join(temporary, 'client'), hash, c.client, c.graphs, c.tokenizerDir);
+      writeClient(join(temporary, 'client'), hash, c.client, c.graphs, c.tokenizer);
       const plain = join(temporary, 'plain');
       mkdirSync(plain, { mode: 0o700 });
       writeGraph(plain, c.plain);

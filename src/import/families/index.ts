@@ -29,6 +29,19 @@ export const FAMILIES: Readonly<Record<string, Family>> = {
   gemma3_text: llama,
 };
 
+/** Families that go on from a text. */
+const decoders: readonly Family[] = [gpt2, llama];
+
+/** Whether a model folder's config.json names a decoder; its weights are not looked at. */
+export function generates(dir: string): boolean {
+  try {
+    return decoders.includes(familyOf(JSON.parse(readFileSync(join(dir, 'config.json'), 'utf8')), dir));
+  } catch {
+    // What is wrong with it, its import says.
+    return false;
+  }
+}
+
 /** A folder with config.json and safetensors, as the hub lays it out → the private graph and the client's two. */
 export function importPretrained(dir: string, options: ImportOptions = {}): Pretrained {
   const json = (path: string): unknown => {

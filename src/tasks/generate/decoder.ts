@@ -40,7 +40,12 @@ export function pass(
 ): Record<string, Tensor> {
   const first = graph.caches?.[0];
   const past = first ? caches[first.input].shape[0] : 0;
-  const rows = interpret(client.before, {
+  return interpret(graph, { ...inputRows(client.before, ids, past), ...caches }, listener);
+}
+
+/** The client's part before a step: tokens, the first of them at position `past`, to the private graph's input. */
+export const inputRows = (before: Graph, ids: readonly number[], past: number): Record<string, Tensor> =>
+  interpret(before, {
     input_ids: tensor(ids, [ids.length], 'i64'),
     position_ids: tensor(
       ids.map((_, i) => past + i),
@@ -48,8 +53,6 @@ export function pass(
       'i64',
     ),
   });
-  return interpret(graph, { ...rows, ...caches }, listener);
-}
 
 /**
  * K and V of a public prefix: what every sequence begins with. With public weights they are constants of the program, with private ones

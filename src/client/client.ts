@@ -84,6 +84,15 @@ export class Client {
     }
   }
 
+  /**
+   * A client whose runs, one at a time, are steps of one session: for programs that keep rows from step to step, `past` of which a step leans
+   * on. Nothing is tried again. When a step fails the session is over, and the next one begins another, which has no rows yet: parties
+   * refuse a `past` beyond them ('bad-message'). Close it when the text is done: parties keep the rows until then.
+   */
+  session(): Client {
+    return new Client(this.parties, this.manifest, 0, this.silence);
+  }
+
   /** A file of the model, by its name in the manifest: from either party, and what the manifest says it is. Fetched once. */
   file(name: string): Promise<Uint8Array<ArrayBuffer>> {
     const known = this.files.get(name);

@@ -1,5 +1,6 @@
 /** The client against two real parties within this process, and against parties that say what they should not. */
 import { beforeEach, describe, expect, test } from 'vitest';
+import { remembers } from '../runtime/small.case.ts';
 import { manifestFor, Net, plainSquares, settle } from '../server/net.case.ts';
 import { frames } from '../session/messages.ts';
 import type { Client, ProgressReport } from './client.ts';
@@ -93,6 +94,38 @@ describe('a client', () => {
     await settle();
     expect(net.sessions).toEqual([0, 0]);
     await ask(client);
+  });
+});
+
+describe('a program that keeps rows', () => {
+  const program = remembers(4, 8);
+  const net = new Net({ served: { ...plainSquares, program } });
+  const row = (...v: number[]) => ({ shape: [v.length / 4, 4], data: v });
+  const [a, b, c] = [
+    [1, 2, 3, 4],
+    [5, 6, 7, 8],
+    [9, 10, 11, 12],
+  ];
+  const ask = async (client: Client, x: number[], past: number): Promise<number[]> => {
+    const q = Array.from({ length: x.length }, () => 1);
+    return [...(await client.run({ x: row(...x), q: row(...q) }, { params: { past } })).y.data.slice(0, 8)];
+  };
+  test('has its steps in one session, beside others, and none of them in a session that has fewer rows', async () => {
+    const client = await connect({ parties: urls, model: 'remembers', token: 'token-a', fetch: net.fetch });
+    const [one, two] = [client.session(), client.session()];
+    expect(await ask(one, [...a, ...b], 0)).toEqual([10, 26, 0, 0, 0, 0, 0, 0]);
+    expect(await ask(two, c, 0)).toEqual([42, 0, 0, 0, 0, 0, 0, 0]);
+    expect(await ask(one, c, 2)).toEqual([10, 26, 42, 0, 0, 0, 0, 0]);
+    expect(await ask(one, c, 1)).toEqual([10, 42, 42, 0, 0, 0, 0, 0]);
+    expect(net.sessions).toEqual([2, 2]);
+    await expect(ask(client, a, 3)).rejects.toMatchObject({ code: 'bad-message', message: expect.stringContaining('has 0 rows') });
+    await expect(ask(two, a, 2)).rejects.toMatchObject({ code: 'bad-message' });
+    await expect(ask(two, a, 1)).rejects.toMatchObject({ code: 'bad-message' });
+    await expect(ask(two, [...a, ...b], 7)).rejects.toMatchObject({ code: 'bad-input' });
+    await expect(client.run({ x: row(...a), q: row(...a) })).rejects.toMatchObject({ code: 'bad-input' });
+    await Promise.all([one.close(), two.close(), client.close()]);
+    await settle();
+    expect(net.sessions).toEqual([0, 0]);
   });
 });
 

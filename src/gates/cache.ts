@@ -30,7 +30,14 @@ interface Loaded {
 }
 
 /** x's rows to where they belong; on a session's first step the prefix before them. */
-function join(k: Kernels, attrs: CacheAttrs, past: number, to: number, from: { at: number; size: number; width: number }, prefix: number): void {
+function join(
+  k: Kernels,
+  attrs: CacheAttrs,
+  past: number,
+  to: number,
+  from: { at: number; size: number; width: number },
+  prefix: number,
+): void {
   const rows = from.size / from.width;
   // What lies behind the last row is another's.
   if (past < 0 || past + rows > attrs.keys) throw new ProgramError(`cache: ${rows} rows after ${past} in ${attrs.keys}`);

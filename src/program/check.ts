@@ -342,7 +342,13 @@ function scales({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
     const a = node.attrs as { places: readonly number[] };
     const list = channels(outs[0]);
     want(x, list.length > 1 ? a.places.length : 1, (i) => (list.length > 1 ? list[a.places[i]] : list[0]), 'the place');
-  } else if (gate === 'rotary') want(outs[0], channels(x).length, (i) => at(channels(x), i) * 2 ** (node.attrs as { bits: number }).bits, 'the input times its cosines');
+  } else if (gate === 'rotary')
+    want(
+      outs[0],
+      channels(x).length,
+      (i) => at(channels(x), i) * 2 ** (node.attrs as { bits: number }).bits,
+      'the input times its cosines',
+    );
   else if (gate === 'centre') want(outs[0], channels(x).length, (i) => at(channels(x), i) * x.shape.at(-1)!, 'the row length');
   else if (gate === 'affine' || gate === 'truncate' || gate === 'extend' || gate === 'reveal') {
     const a = (node.attrs ?? {}) as Rescale;

@@ -3,11 +3,20 @@
  *
  * The dealer sees parameters and draws from both seeds; it never receives anything of a run.
  */
+import type { Binding } from '../program/bind.ts';
 import { type Moment, placeCaches } from './caches.ts';
 import { DealerPart, type Place, planned } from './context.ts';
 import type { Prepared } from './model.ts';
 import type { Profile } from './party.ts';
 import { dealerOrder } from './plan.ts';
+
+const orders = new WeakMap<Binding, number[]>();
+/** Found once for all steps of these parameters. */
+function orderOf(binding: Binding): number[] {
+  const order = orders.get(binding) ?? dealerOrder(binding);
+  orders.set(binding, order);
+  return order;
+}
 
 export class DealerStep {
   private readonly order: number[];
@@ -16,9 +25,21 @@ export class DealerStep {
   private readonly place: Place;
 
   /** `keys`: the two parties' PRG keys of the session. */
-  constructor(readonly prepared: Prepared, step: number, keys: readonly [Uint8Array, Uint8Array], private readonly profile?: Profile, moment?: Moment) {
-    this.order = dealerOrder(prepared.binding);
-    this.place = { k: prepared.model.k, keys: prepared.keys, scratch: prepared.scratch, step, params: { ...prepared.binding.params, ...moment?.params } };
+  constructor(
+    readonly prepared: Prepared,
+    step: number,
+    keys: readonly [Uint8Array, Uint8Array],
+    private readonly profile?: Profile,
+    moment?: Moment,
+  ) {
+    this.order = orderOf(prepared.binding);
+    this.place = {
+      k: prepared.model.k,
+      keys: prepared.keys,
+      scratch: prepared.scratch,
+      step,
+      params: { ...prepared.binding.params, ...moment?.params },
+    };
     if (moment) placeCaches(prepared, moment.caches);
     prepared.model.k.u8.set(keys[0], prepared.keys);
     prepared.model.k.u8.set(keys[1], prepared.keys + 32);
@@ -46,7 +67,8 @@ export class DealerStep {
       const block = binding.blocks[this.made];
       if (block.gate !== id) continue;
       const bytes = ctx.top - corrections;
-      if (bytes !== block.bytes) throw new Error(`internal: gate ${id} (${g.gate}) made ${bytes} bytes of corrections, its cost says ${block.bytes}`);
+      if (bytes !== block.bytes)
+        throw new Error(`internal: gate ${id} (${g.gate}) made ${bytes} bytes of corrections, its cost says ${block.bytes}`);
       if (last) this.forget();
       return { index: this.made++, bytes: model.k.u8.subarray(corrections, corrections + bytes) };
     }

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import { threeKernels } from '../gates/gate.case.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
+import { cacheBytes } from './caches.ts';
 import { loadModel, MemoryFull, prepare } from './model.ts';
-import { type Room, Rooms } from './rooms.ts';
-import { none, powers } from './small.case.ts';
+import { type Region, type Room, Rooms } from './rooms.ts';
+import { none, powers, remembers } from './small.case.ts';
 
 /** A memory in which `fits` rooms of the longest length have place. */
 function modelWith(fits: number) {
@@ -64,4 +65,49 @@ test('rooms nobody uses are kept up to a bound only', () => {
     rooms.giveBack(r);
   }
   expect(top - model.end).toBeLessThan(4 * room);
+});
+
+test('regions of caches are zeros, overlap nothing, and leave place for the largest step', () => {
+  const [k] = threeKernels();
+  const program = remembers(1024, 64);
+  const bytes = cacheBytes(program, 'p0');
+  const { end } = loadModel(program, 'p0', k, none);
+  const step = prepare(loadModel(program, 'p0', k, none), { n: 4 }).end - end;
+  const small = Object.assign(Object.create(k) as Kernels, { u8: k.u8.subarray(0, end + 3 * step) });
+  k.u8.fill(1, end, small.u8.length);
+  const rooms = new Rooms(loadModel(program, 'p0', small, none));
+  const most = Math.floor((1.5 * step) / bytes);
+  expect(most).toBeGreaterThan(1);
+  // Rooms nobody uses fill the memory: they make way.
+  const all: Room[] = [];
+  for (let room = rooms.take({ n: 4, past: 0 }); room; room = rooms.take({ n: 4, past: 0 })) all.push(room);
+  expect(rooms.takeCaches()).toBe('later');
+  for (const room of all) rooms.giveBack(room);
+  const regions = Array.from({ length: most }, () => rooms.takeCaches() as Region);
+  expect(rooms.takeCaches()).toBe('full');
+  const room = rooms.take({ n: 4, past: 60 }) as Room;
+  const used = [...regions, { from: room.from, to: room.prepared.end }].sort((a, b) => a.from - b.from);
+  used.forEach(({ from, to }, i) => {
+    expect(from).toBeGreaterThanOrEqual(i ? used[i - 1].to : end);
+    expect(to).toBeLessThanOrEqual(small.u8.length);
+  });
+  for (const r of regions) {
+    expect(r.to - r.from).toBeGreaterThanOrEqual(bytes);
+    expect(k.u8.subarray(r.from, r.to).every((b) => b === 0)).toBe(true);
+    k.u8.fill(2, r.from, r.to);
+  }
+  rooms.wipe(regions[1]);
+  expect(k.u8.subarray(regions[1].from, regions[1].to).every((b) => b === 0)).toBe(true);
+  expect(rooms.takeCaches()).toEqual(regions[1]);
+  // `past` makes no plan of its own.
+  rooms.giveBack(room);
+  expect(rooms.take({ n: 4, past: 7 })).toBe(room);
+});
+
+test('a memory without place for one session’s caches says so', () => {
+  const [k] = threeKernels();
+  const program = remembers(1024, 64);
+  const { end } = loadModel(program, 'p0', k, none);
+  const small = Object.assign(Object.create(k) as Kernels, { u8: k.u8.subarray(0, end + cacheBytes(program, 'p0') - 64) });
+  expect(() => new Rooms(loadModel(program, 'p0', small, none)).takeCaches()).toThrow(MemoryFull);
 });

@@ -63,7 +63,8 @@ export class Rooms {
    */
   takeCaches(): Region | 'full' | 'later' {
     const bytes = this.regionBytes;
-    if (this.places === 0) throw new MemoryFull(`${this.model.program.name}: its memory has no place for the ${bytes} bytes of one session's caches`);
+    if (this.places === 0)
+      throw new MemoryFull(`${this.model.program.name}: its memory has no place for the ${bytes} bytes of one session's caches`);
     let why: 'full' | 'later' = 'full';
     for (let place = 0; place < this.places; place++) {
       if (this.regions[place]) continue;

@@ -4,14 +4,14 @@
  */
 import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Case, integers, threeKernels } from '../gates/gate.case.ts';
-import type { Params, Program } from '../program/program.ts';
+import { integers, threeKernels } from '../gates/gate.case.ts';
+import type { Params } from '../program/program.ts';
 import { type Kernels, packedBytes } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from '../runtime/caches.ts';
 import { stepBytes } from '../runtime/footprint.ts';
 import { LocalCluster, type Transcript } from '../runtime/local.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
-import { none } from '../runtime/small.case.ts';
+import { none, remembers } from '../runtime/small.case.ts';
 import type { ClientSession } from './client.ts';
 import { encode, encodeInput, frames } from './messages.ts';
 import { ask as askSquares, hash, Net, settle } from './net.case.ts';
@@ -20,19 +20,7 @@ import { type ModelStore, oneModel } from './store.ts';
 const [width, keys] = [32, 16];
 const roles: readonly Role[] = ['p0', 'p1', 'dealer'];
 
-/** Rows x join the session's; y = q·(all rows)ᵀ, those beyond the last counted as zeros. */
-const program: Program = (() => {
-  const c = new Case();
-  const [x, q] = [c.input(['n' as never, width]), c.input(['n' as never, width])];
-  const rows = c.gate('cache', [c.gate('open', [x], null, { kind: 'wire' })], { keys }, { kind: 'wire' });
-  const view = { offset: 0, batch: 0, row: width };
-  const [M, shape] = [{ dim: 'n' }, [{ dim: 'n' }, keys]];
-  const product = c.gate('matmulShared', [c.gate('open', [q], null, { kind: 'wire' }), rows], {
-    batch: 1, M, N: keys, K: width, a: view, b: { ...view, transposed: true }, c: { ...view, row: keys }, shape: [1, ...shape],
-  });
-  c.output(c.gate('reveal', [product], { s: 0, bits: 32, shape }));
-  return c.program({ n: { min: 1, max: 4 }, past: { min: 0, max: keys, shapes: false } as never });
-})();
+const program = remembers(width, keys);
 
 /** Memory for so many sessions' caches at a party, filled with what is not zero; who holds the models is counted. */
 function kept(sessions: number) {
@@ -62,6 +50,12 @@ function kept(sessions: number) {
   return { net, held: () => held, tops: () => all.map((a) => a.top()) };
 }
 
+const shaped = (x: number[], q: number[]) => ({
+  x: { shape: [x.length / width, width], data: x },
+  q: { shape: [q.length / width, width], data: q },
+});
+const same = (n: number, v = 1) => shaped(new Array<number>(n * width).fill(v), new Array<number>(n * width).fill(1));
+
 /** A session as its client knows it. */
 class Reader {
   readonly rows = new Float64Array(keys * width);
@@ -73,7 +67,7 @@ class Reader {
     this.rows.fill(0, (this.past + n) * width, this.most * width);
     const [x, q] = [integers(n * width, 2 ** 12), integers(n * width, 2 ** 12)];
     this.rows.set(x, this.past * width);
-    const { y0 } = await this.session.run({ x0: { shape: [n, width], data: x }, x1: { shape: [n, width], data: q } }, { past: this.past });
+    const { y } = await this.session.run(shaped(x, q), { past: this.past });
     this.past += n;
     for (let i = 0; i < n; i++)
       for (let j = 0; j < keys; j++) {
@@ -81,7 +75,7 @@ class Reader {
         if (j >= this.past && j < this.most) continue;
         let sum = 0;
         for (let k = 0; k < width; k++) sum += q[i * width + k] * this.rows[j * width + k];
-        expect(y0.data[i * keys + j]).toBe(sum);
+        expect(y.data[i * keys + j]).toBe(sum);
       }
     this.most = Math.max(this.most, this.past);
   }
@@ -96,30 +90,34 @@ beforeEach(() => {
 
 test('steps of interleaved sessions see the rows of their own, and rows that are made anew', async () => {
   const [a, b] = [await reader(), await reader()];
-  for (const [n, back] of [[4, 0], [1, 0], [1, 0], [3, 2], [1, 0], [2, 7]]) await Promise.all([a.step(n, back), b.step(1)]);
+  for (const [n, back] of [
+    [4, 0],
+    [1, 0],
+    [1, 0],
+    [3, 2],
+    [1, 0],
+    [2, 7],
+  ])
+    await Promise.all([a.step(n, back), b.step(1)]);
   await b.step(2, 6);
 });
 
 describe('a past', () => {
-  const one = (n: number): Record<string, { shape: number[]; data: number[] }> => {
-    const value = { shape: [n, width], data: new Array<number>(n * width).fill(1) };
-    return { x0: value, x1: value };
-  };
   test.each([[{}], [{ past: -1 }], [{ past: keys + 1 }], [{ past: 0.5 }], [{ past: keys - 1 }], [{ past: 0, n: 1 }], [{ past: 0, m: 2 }]])(
     'is refused before anything is sent: %j',
     async (params) => {
       const { session } = await reader();
       host.net.seen.length = 0;
-      await expect(session.run(one(2), params as Params)).rejects.toMatchObject({ code: 'bad-input' });
+      await expect(session.run(same(2), params as Params)).rejects.toMatchObject({ code: 'bad-input' });
       expect(host.net.seen).toEqual([]);
-      await session.run(one(2), { past: 0 });
+      await session.run(same(2), { past: 0 });
     },
   );
   test('beyond what the session has is refused, in the first step and later', async () => {
-    await expect((await reader()).session.run(one(1), { past: 1 })).rejects.toMatchObject({ code: 'bad-message', message: /has 0 rows/ });
+    await expect((await reader()).session.run(same(1), { past: 1 })).rejects.toMatchObject({ code: 'bad-message', message: /has 0 rows/ });
     const a = await reader();
     await a.step(3);
-    await expect(a.session.run(one(1), { past: 4 })).rejects.toMatchObject({ code: 'bad-message' });
+    await expect(a.session.run(same(1), { past: 4 })).rejects.toMatchObject({ code: 'bad-message' });
     expect(host.net.of(frames.go)).toHaveLength(1);
   });
   test.each([0, 1] as const)('that only p%i is told is refused', async (party) => {
@@ -165,7 +163,7 @@ describe('memory', () => {
     for (let i = 0; i < 1000; i++) {
       const a = await reader(links);
       if (i % 100 < 2) await a.step(2);
-      else await a.session.run({ x0: { shape: [1, width], data: new Array(width).fill(7) }, x1: { shape: [1, width], data: new Array(width).fill(1) } }, { past: 0 });
+      else await a.session.run(same(1, 7), { past: 0 });
       if (i % 100 === 1) for (const top of host.tops()) expect(top.some((b) => b !== 0)).toBe(true);
       a.session.close();
     }
@@ -184,8 +182,7 @@ describe('memory', () => {
     for (const l of links) l.close();
     await settle();
     expect(host.held()).toBe(3);
-    await expect(b.session.run({}, { past: 0 })).rejects.toThrow();
-    await expect(b.session.run({ x0: { shape: [1, width], data: integers(width, 9) }, x1: { shape: [1, width], data: integers(width, 9) } }, { past: 3 })).rejects.toMatchObject({ code: 'bad-message' });
+    await expect(b.session.run(same(1), { past: 3 })).rejects.toMatchObject({ code: 'bad-message' });
     await settle();
     expect(host.held()).toBe(0);
   });
@@ -227,13 +224,12 @@ describe('masks', () => {
     const words = (bytes: Uint8Array, i: number): Uint32Array => new Uint32Array(bytes.slice(i * packedBytes(32, width)).buffer, 0, width);
     return [0, 1].flatMap((i) => Array.from(words(p0, i), (w, j) => (w + words(p1, i)[j]) % 2 ** 32));
   };
-  const ones = { shape: [1, width], data: new Array<number>(width).fill(1) };
 
   test('of a row are its step’s and session’s alone: what is opened of the same values never repeats', async () => {
     for (let session = 0; session < 3; session++) {
       const { session: s } = await reader();
       // On, back, again, and all anew.
-      for (const past of [0, 1, 2, 1, 2, 0, 0]) await s.run({ x0: ones, x1: ones }, { past });
+      for (const past of [0, 1, 2, 1, 2, 0, 0]) await s.run(same(1), { past });
     }
     const [to0, to1] = ['p0', 'p1'].map((to) => host.net.of(frames.opening, to));
     expect(to0).toHaveLength(21);
@@ -245,7 +241,11 @@ describe('masks', () => {
     const keysOf = [randomBytes(32), randomBytes(32), randomBytes(32)] as const;
     const seen = [0, 0, 1].map((step) => {
       const transcript: Transcript = { p0: [], p1: [], dealer: [] };
-      new LocalCluster(models).run({ n: 1 }, { x0: ones.data, x1: ones.data }, { step, keys: keysOf, params: { past: 0 }, transcript });
+      new LocalCluster(models).run(
+        { n: 1 },
+        { x: same(1).x.data, q: same(1).q.data },
+        { step, keys: keysOf, params: { past: 0 }, transcript },
+      );
       return opened(transcript.p0[0], transcript.p1[0]);
     });
     expect(seen[1]).toEqual(seen[0]);

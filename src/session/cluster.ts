@@ -4,15 +4,15 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { SubrosaError } from '../client/errors.ts';
+import type { ClientInputs, ClientOutput } from '../client/share.ts';
 import { readCompiled } from '../folder/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
 import type { Link } from '../net/link.ts';
 import { dial } from '../net/tls.ts';
 import type { Params } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
-import type { ClientInputs, ClientOutput } from '../client/share.ts';
 import { ClientSession } from './client.ts';
-import { SubrosaError } from '../client/errors.ts';
 import type { FromRole, RoleStats, ToRole } from './role.ts';
 
 export interface RunStats {
@@ -64,7 +64,11 @@ class RoleProcess {
   private readonly waiting: { kind: FromRole['kind']; resolve: (m: FromRole) => void; reject: (e: Error) => void }[] = [];
   failure?: Error;
 
-  constructor(readonly role: Role, readonly child: ChildProcess, onFailure: (e: Error) => void) {
+  constructor(
+    readonly role: Role,
+    readonly child: ChildProcess,
+    onFailure: (e: Error) => void,
+  ) {
     const fail = (e: Error): void => {
       this.failure ??= e;
       for (const w of this.waiting.splice(0)) w.reject(e);
@@ -83,7 +87,10 @@ class RoleProcess {
   ask<K extends FromRole['kind']>(message: ToRole, kind: K, limit: number): Promise<Extract<FromRole, { kind: K }>> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new SubrosaError('peer-failed', `${this.role}'s process has not answered for ${limit / 1000} s`)), limit);
+      const late = setTimeout(
+        () => reject(new SubrosaError('peer-failed', `${this.role}'s process has not answered for ${limit / 1000} s`)),
+        limit,
+      );
       this.waiting.push({
         kind,
         resolve: (m) => {
@@ -111,7 +118,10 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
   const { program, hash } = readCompiled(dir);
   const silenceTimeout = 1000 * (options.timeoutSeconds ?? 20);
   const links = { silenceTimeout };
-  const identities = Object.fromEntries([...roles, 'client'].map((name) => [name, makeIdentity(name)])) as Record<Role | 'client', Identity>;
+  const identities = Object.fromEntries([...roles, 'client'].map((name) => [name, makeIdentity(name)])) as Record<
+    Role | 'client',
+    Identity
+  >;
   const peers = [...roles, 'client' as const].map((name) => ({ name, spki: identities[name].spki }));
   const knows: Record<Role, readonly string[]> = { p0: ['p1', 'dealer', 'client'], p1: ['p0', 'dealer', 'client'], dealer: ['p0', 'p1'] };
   const entry = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../../dist/session/role.js' : './role.js', import.meta.url));
@@ -120,7 +130,13 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
   const place = options.place ?? loopback;
   const processes = roles.map((role) => {
     const [execPath, ...execArgv] = [...(place(role).command ?? []), process.execPath];
-    const child = fork(entry, [], { execPath, execArgv, stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env: process.env, serialization: 'advanced' });
+    const child = fork(entry, [], {
+      execPath,
+      execArgv,
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      env: process.env,
+      serialization: 'advanced',
+    });
     return new RoleProcess(role, child, (e) => {
       failed ??= e;
     });
@@ -148,16 +164,30 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
     await Promise.all(
       processes.map(async (p) => {
         const { host } = place(p.role);
-        const config = { role: p.role, host, dir, hash, identity: identities[p.role], peers: peers.filter((q) => knows[p.role].includes(q.name)), links, keepReceived: options.keepReceived ?? false, profile: options.profile ?? false, threads: options.threads ?? sharedOut() };
+        const config = {
+          role: p.role,
+          host,
+          dir,
+          hash,
+          identity: identities[p.role],
+          peers: peers.filter((q) => knows[p.role].includes(q.name)),
+          links,
+          keepReceived: options.keepReceived ?? false,
+          profile: options.profile ?? false,
+          threads: options.threads ?? sharedOut(),
+        };
         at[p.role] = { host, port: (await p.ask({ kind: 'start', config }, 'listening', Math.max(silenceTimeout, loading))).port };
       }),
     );
     options.onProgress?.('connecting by mutual TLS');
     await Promise.all(processes.map((p) => p.ask({ kind: 'dial', at }, 'connected', silenceTimeout)));
-    for (const name of ['p0', 'p1'] as const) open.push(await dial({ ...at[name], identity: identities.client, peer: peers.find((q) => q.name === name)!, ...links }));
+    for (const name of ['p0', 'p1'] as const)
+      open.push(await dial({ ...at[name], identity: identities.client, peer: peers.find((q) => q.name === name)!, ...links }));
     const session = await ClientSession.open([open[0], open[1]], program, hash);
     const stats = async (): Promise<Record<Role, RoleStats>> =>
-      Object.fromEntries(await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats]))) as Record<Role, RoleStats>;
+      Object.fromEntries(
+        await Promise.all(processes.map(async (p) => [p.role, (await p.ask({ kind: 'stats' }, 'stats', silenceTimeout)).stats])),
+      ) as Record<Role, RoleStats>;
     let before = await stats();
     const step = async (inputs: ClientInputs, params: Params | undefined, at: number) => {
       const outputs = await session.run(inputs, params);
@@ -187,7 +217,11 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
           stats: {
             seconds,
             rounds: after.p0.rounds - before.p0.rounds,
-            bytes: { p0p1: delta('p0', 'p1') + delta('p1', 'p0'), dealer: delta('dealer', 'p0') + delta('dealer', 'p1'), client: clientBytes() - sent },
+            bytes: {
+              p0p1: delta('p0', 'p1') + delta('p1', 'p0'),
+              dealer: delta('dealer', 'p0') + delta('dealer', 'p1'),
+              client: clientBytes() - sent,
+            },
             received: options.keepReceived ? new Uint8Array(Buffer.from(after.p0.received, 'base64')) : undefined,
             profile: options.profile ? { p0: after.p0.profile, p1: after.p1.profile, dealer: after.dealer.profile } : undefined,
             cpu: { p0: after.p0.cpu - before.p0.cpu, p1: after.p1.cpu - before.p1.cpu, dealer: after.dealer.cpu - before.dealer.cpu },

@@ -107,7 +107,8 @@ export class Lanes {
 
   private caches(hash: string, rooms: Rooms): Caches | undefined {
     const region = rooms.takeCaches();
-    if (region === 'full') throw new SubrosaError('busy', 'other sessions keep all the memory there is for what they have read: try again later');
+    if (region === 'full')
+      throw new SubrosaError('busy', 'other sessions keep all the memory there is for what they have read: try again later');
     if (region === 'later') return undefined;
     this.models.acquire(hash);
     return {

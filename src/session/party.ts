@@ -21,7 +21,18 @@ import { Lanes, type Lease } from './lanes.ts';
 import { decode, decodeInput, encode, failure, frames, lossOf, Open, type Progress, relayed, tagOf } from './messages.ts';
 import { FairQueue } from './queue.ts';
 import { Run } from './run.ts';
-import { digestOf, type Input, inputBytes, lookEvery, overdue, placeInputs, rowsOf, type Session, Sessions, type Work } from './sessions.ts';
+import {
+  digestOf,
+  type Input,
+  inputBytes,
+  lookEvery,
+  overdue,
+  placeInputs,
+  rowsOf,
+  type Session,
+  Sessions,
+  type Work,
+} from './sessions.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface PartyOptions {

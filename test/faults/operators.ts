@@ -195,7 +195,7 @@ export const operators: readonly Misuse[] = [
   ),
   misuse('a port in use', 2, ['p0', 'p1', 'dealer'], ['exit code 1'], (w, v) => secondProcess(w, v as 'p0'), starts),
   misuse('more models than memory', 3, ['in turn'], ['right'], turns, starts),
-  misuse('a model larger than the memory cap', 4, ['any'], ['out-of-memory'], (w) => runOf(w, w.subjects.huge)),
+  misuse('a model larger than the memory cap', 4, ['any'], ['too-large'], (w) => runOf(w, w.subjects.huge)),
   misuse(
     "an owner's request",
     6,

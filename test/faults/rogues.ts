@@ -184,7 +184,7 @@ export const rogues: readonly Strike[] = [
     ...common,
     name: "answers in a role's place, with another key",
     weight: 4,
-    variants: ['p1-p0 with the dealer’s', 'p1-p0 with its own', 'p0-dealer with its own', 'p1-dealer with p0’s'],
+    variants: ['p1-p0 with dealer’s', 'p1-p0 with its own', 'p0-dealer with its own', 'p1-dealer with p0’s'],
     codes: gone,
     async act(w, variant, random) {
       const [wire, , whose] = variant.split(' ') as [Wire, string, string];

@@ -495,9 +495,14 @@ export class PartyHost {
     } catch (e) {
       const session = this.sessions.get(f.session);
       const role = link === this.links.peer || link === this.links.dealer;
-      if (session && (role || link === session.client)) this.failed(session, e);
+      if (session && (role || link === session.client)) this.failed(session, role ? blamed(e) : e);
       else link.send(frames.failed, f.session, role ? f.seq : 0, encode(failure(e)));
     }
     this.watch();
   }
+}
+
+/** What another role should not have said is no fault of the client's: a new session may succeed. */
+function blamed(e: unknown): unknown {
+  return e instanceof SubrosaError && e.code === 'bad-message' ? new SubrosaError('peer-failed', e.message) : e;
 }

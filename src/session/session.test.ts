@@ -246,7 +246,7 @@ describe('a peer that', () => {
     run.catch(() => {});
     await settle();
     act(net, number);
-    await expect(run).rejects.toMatchObject({ name: 'SubrosaError' });
+    await expect(run).rejects.toMatchObject({ name: 'SubrosaError', code: 'peer-failed' });
     net.lost = () => false;
     await ask(b);
     await ask(await net.session());

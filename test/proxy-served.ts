@@ -6,7 +6,7 @@ import { importLanguage, type Language } from '../src/import/language.ts';
 import { openaiApi, type ProxyOptions } from '../src/proxy/app.ts';
 import { listen } from '../src/proxy/listen.ts';
 import type { EmbeddingModel, TextModel } from '../src/proxy/models.ts';
-import { encoderAtParties } from '../src/proxy/parties.ts';
+import { modelAtParties } from '../src/proxy/parties.ts';
 import { plainText } from '../src/proxy/plain.ts';
 import { Net } from '../src/server/net.case.ts';
 import { makeTokenizer } from '../src/tasks/text.ts';
@@ -103,7 +103,7 @@ export async function serve(options: Omit<Partial<ProxyOptions>, 'models'> = {})
   const served = taskModel('sentence-embedding');
   const net = new Net({ served });
   const parties = ['https://p0.test', 'https://p1.test'] as const;
-  const encoder = await encoderAtParties({ parties, model: served.program.name, token: 'token-a', fetch: net.fetch });
+  const encoder = await modelAtParties({ parties, model: served.program.name, token: 'token-a', fetch: net.fetch });
   const faults: unknown[] = [];
   const models = new Map<string, TextModel | EmbeddingModel>([
     ['tiny', tiny],

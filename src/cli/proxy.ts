@@ -9,7 +9,7 @@ import { LinkError } from '../net/link.ts';
 import { openaiApi } from '../proxy/app.ts';
 import { listen } from '../proxy/listen.ts';
 import type { EmbeddingModel, TextModel } from '../proxy/models.ts';
-import { encoderAtParties } from '../proxy/parties.ts';
+import { modelAtParties } from '../proxy/parties.ts';
 import { plainEncoder, plainText } from '../proxy/plain.ts';
 import { makeTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
@@ -76,7 +76,7 @@ export async function proxyCommand(names: readonly string[], options: Options): 
   }
 
   async function remote(name: string, parties: readonly [string, string]): Promise<void> {
-    const { model, close } = await encoderAtParties({ parties, model: name, token: options.token, insecure: options.insecure });
+    const { model, close } = await modelAtParties({ parties, model: name, token: options.token, insecure: options.insecure });
     closing.unshift(close);
     models.set(name, model);
   }

@@ -17,6 +17,8 @@ export interface ClientModel {
   readonly maxTokens: number;
   readonly firstPosition: number;
   readonly image?: ImageSpec;
+  /** Text generation: public tokens that every sequence begins with, tokens that end one, and how turns are written (Jinja). */
+  readonly generation?: { readonly prefix: readonly number[]; readonly eos: readonly number[]; readonly chatTemplate?: string };
   readonly tokenizer: boolean;
   /** From what the person has to the program's inputs; from the program's outputs to the answer. */
   readonly before: Graph;

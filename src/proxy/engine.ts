@@ -1,4 +1,5 @@
 /** One text after another from models: whose turn it is, which cache it goes on from, and what may come next. */
+import { SubrosaError } from '../client/errors.ts';
 import { ModelError } from '../graph/graph.ts';
 import { type Ending, type GenerateOptions, generate, type Piece, type SchemaConstraint } from '../tasks/generate/index.ts';
 import { bad } from './errors.ts';
@@ -13,7 +14,7 @@ export interface EngineLimits extends KeepLimits {
   readonly queue: number;
 }
 
-export const engineLimits: EngineLimits = { atOnce: 4, queue: 64, bytes: 2 ** 30, seconds: 600 };
+export const engineLimits: EngineLimits = { atOnce: 4, queue: 64, bytes: 2 ** 30, count: 8, seconds: 300 };
 
 export interface Job {
   readonly model: TextModel;
@@ -44,6 +45,7 @@ export class Engine {
   /** Throws ApiError, what a decoder throws, and what `signal` was aborted with. */
   async *run({ model, owner, prompt, options, schema, signal }: Job): AsyncGenerator<Piece, Ended> {
     const done = await this.turns.take(signal);
+    const opened = async (): Promise<Sequence> => ({ model, owner, decoder: await model.open(signal), ids: [] });
     let constraint: SchemaConstraint | undefined;
     let sequence: Sequence | undefined;
     let whole = true;
@@ -51,31 +53,50 @@ export class Engine {
       if (schema) constraint = await constrained(model, schema);
       // A repetition penalty counts the prompt's tokens, those in a cache too: it needs to be given them all.
       const kept = (options.repetitionPenalty ?? 1) === 1 ? this.sequences.take(model, owner, prompt) : undefined;
-      sequence = kept ?? { model, owner, decoder: await model.open(signal), ids: [] };
-      const { decoder, ids } = sequence;
-      const cached = ids.length;
+      let now = kept ?? (await opened());
+      sequence = now;
+      let cached = now.ids.length;
       const recorded = {
-        limit: decoder.limit,
-        get length() {
-          return decoder.length;
-        },
-        async step(next: readonly number[], stop?: AbortSignal): Promise<Float32Array> {
+        limit: now.decoder.limit,
+        length: now.decoder.length,
+        step: async (next: readonly number[]): Promise<Float32Array> => {
           // Where a step fails, nobody knows what the cache holds.
           whole = false;
-          const logits = await decoder.step(next, stop);
-          ids.push(...next);
-          whole = true;
-          return logits;
+          for (;;)
+            try {
+              const logits = await now.decoder.step(next, signal);
+              now.ids.push(...next);
+              whole = true;
+              return logits;
+            } catch (e) {
+              if (now.ids.length > cached || !(await this.madeRoom(e, cached > 0))) throw e;
+              signal.throwIfAborted();
+              close(now);
+              now = await opened();
+              sequence = now;
+              cached = 0;
+              next = prompt;
+            }
         },
       };
       const run = generate(recorded, model.tokenizer, prompt.slice(cached), { ...options, eos: model.eos, constraint, signal });
-      return { ...(yield* run), cached };
+      const ending = yield* run;
+      return { ...ending, cached };
     } finally {
       constraint?.dispose();
       if (sequence && whole) this.sequences.keep(sequence);
       else if (sequence) close(sequence);
       done();
     }
+  }
+
+  /**
+   * Whether a first step that failed may go better in a fresh sequence: when it went on from a kept one, which parties let go of as they
+   * like; or when a sequence that is kept for later can make room for it.
+   */
+  private async madeRoom(e: unknown, kept: boolean): Promise<boolean> {
+    if (!(e instanceof SubrosaError && e.retryable)) return false;
+    return kept || ((e.code === 'busy' || e.code === 'out-of-memory') && this.sequences.dropOldest());
   }
 }
 

@@ -1,5 +1,7 @@
 /** What the proxy serves: models that go on from tokens, and models that make vectors, wherever they run. */
-import type { Decoder, SchemaConstraint } from '../tasks/generate/index.ts';
+import { z } from 'zod';
+import type { Graph } from '../graph/graph.ts';
+import { type Decoder, type SchemaConstraint, schemaConstraint } from '../tasks/generate/index.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
 
 interface Served {
@@ -9,6 +11,8 @@ interface Served {
 
 /** One sequence: its cache is held until it is closed. */
 export interface OpenDecoder extends Decoder {
+  /** Goes back to the first `length` rows, where it can. */
+  rewind?(length: number): void;
   close?(): void | Promise<void>;
 }
 
@@ -43,3 +47,41 @@ export interface EmbeddingModel extends Served {
 }
 
 export type Models = ReadonlyMap<string, TextModel | EmbeddingModel>;
+
+const Special = z
+  .union([z.string(), z.object({ content: z.string() }).transform((t) => t.content)])
+  .optional()
+  .catch(undefined);
+const Specials = z.object({ bos_token: Special, eos_token: Special });
+
+/** What a client knows of a language model. */
+export interface Described {
+  readonly tokenizer: TextTokenizer;
+  /** tokenizer.json and tokenizer_config.json, parsed. */
+  readonly tokenizerJson: object;
+  readonly tokenizerConfig: object;
+  readonly generation: { readonly prefix: readonly number[]; readonly eos: readonly number[]; readonly chatTemplate?: string };
+  /** Of a whole sequence, the prefix counted. */
+  readonly maxTokens: number;
+  readonly after: Graph;
+}
+
+/** A text model but for where it computes. */
+export function textModel(d: Described): Omit<TextModel, 'open' | 'bytesPerToken'> {
+  const { tokenizer, tokenizerJson, generation, maxTokens, after } = d;
+  const { prefix, eos, chatTemplate } = generation;
+  const { bos_token: bosToken, eos_token: eosToken } = Specials.parse(d.tokenizerConfig);
+  const size = after.inputs[0].shape[1] as number;
+  return {
+    kind: 'text',
+    created: Math.floor(Date.now() / 1000),
+    tokenizer,
+    eos,
+    prefix,
+    room: maxTokens - prefix.length,
+    chatTemplate,
+    bosToken,
+    eosToken,
+    constrain: (schema) => schemaConstraint(schema, { tokens: tokenizer.vocabulary(), tokenizer: tokenizerJson, size, eos }),
+  };
+}

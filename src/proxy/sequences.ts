@@ -1,5 +1,6 @@
 /**
- * Sequences kept for the next turn of their conversation. A prompt that begins with all that a kept sequence holds goes on from its cache.
+ * Sequences kept for the next turn of their conversation. A prompt that begins with all that a kept sequence holds goes on from its
+ * cache; where a decoder can go back, with most of it.
  *
  * A sequence belongs to whoever presented its key and its model: how quickly a prompt is answered would otherwise tell one caller what
  * another one has said.
@@ -17,6 +18,8 @@ export interface Sequence {
 export interface KeepLimits {
   /** Of all kept caches together, by TextModel.bytesPerToken. */
   readonly bytes: number;
+  /** However small: parties hold memory for each. */
+  readonly count: number;
   /** Since it was last used. */
   readonly seconds: number;
 }
@@ -38,16 +41,20 @@ export class Sequences {
     return this.kept.size;
   }
 
-  /** The longest that `prompt` goes on from, which is its taker's from now on. */
+  /** The one that holds most of `prompt`, cut to that, which is its taker's from now on. */
   take(model: TextModel, owner: string, prompt: readonly number[]): Sequence | undefined {
-    let best: Kept | undefined;
+    let [best, most]: [Kept | undefined, number] = [undefined, 0];
     for (const k of this.kept) {
-      const { ids, ...of } = k.sequence;
-      const longer = ids.length > (best?.sequence.ids.length ?? 0) && ids.length < prompt.length;
-      if (longer && of.model === model && of.owner === owner && ids.every((id, i) => id === prompt[i])) best = k;
+      if (k.sequence.model !== model || k.sequence.owner !== owner) continue;
+      const common = shared(k.sequence, prompt);
+      if (common > most) [best, most] = [k, common];
     }
-    if (best) this.remove(best);
-    return best?.sequence;
+    if (!best) return undefined;
+    this.remove(best);
+    const { decoder, ids } = best.sequence;
+    if (ids.length > most) decoder.rewind?.(decoder.length - (ids.length - most));
+    ids.length = most;
+    return best.sequence;
   }
 
   keep(sequence: Sequence): void {
@@ -62,9 +69,18 @@ export class Sequences {
     this.kept.add(k);
     this.bytes += bytes;
     for (const oldest of this.kept) {
-      if (this.bytes <= this.limits.bytes) break;
+      if (this.bytes <= this.limits.bytes && this.kept.size <= this.limits.count) break;
       this.drop(oldest);
     }
+  }
+
+  /** Makes room; false when nothing is kept. Resolves when the memory is free. */
+  async dropOldest(): Promise<boolean> {
+    const [oldest] = this.kept;
+    if (!oldest) return false;
+    this.remove(oldest);
+    await closed(oldest.sequence);
+    return true;
   }
 
   close(): void {
@@ -82,7 +98,15 @@ export class Sequences {
   }
 }
 
-/** Nobody waits for it, and nobody could do anything about one that fails. */
-export function close({ decoder }: Sequence): void {
-  void (async () => decoder.close?.())().catch(() => {});
+/** Rows that `prompt` can go on from; a token must be left to go on with. 0 where more would be lost than is gained. */
+function shared({ ids, decoder }: Sequence, prompt: readonly number[]): number {
+  const most = Math.min(ids.length, prompt.length - 1);
+  let common = 0;
+  while (common < most && ids[common] === prompt[common]) common++;
+  return common === ids.length || (decoder.rewind && 2 * common >= ids.length) ? common : 0;
 }
+
+/** Nobody could do anything about one that fails. */
+const closed = ({ decoder }: Sequence): Promise<void> => (async () => decoder.close?.())().catch(() => {});
+
+export const close = (sequence: Sequence): void => void closed(sequence);

@@ -3,11 +3,12 @@ import type { CompiledFolder } from '../folder/index.ts';
 import { bind } from '../program/bind.ts';
 import { cost, type LayerCost, type ProgramCost } from '../program/cost.ts';
 import type { Params } from '../program/program.ts';
+import { keysFor, limitsOf } from '../tasks/generate/index.ts';
 import { type BuildOptions, compiledOf } from './compiled.ts';
 import { alone, estimate, type Machine, measure, networks } from './estimate.ts';
 import { atText, largest } from './params.ts';
 import { columns, drawn } from './table.ts';
-import { bytesText, countText, out, percent, print, say, secondsText, UsageError } from './terminal.ts';
+import { bytesText, countText, out, percent, plural, print, say, secondsText, UsageError } from './terminal.ts';
 
 interface Options extends BuildOptions {
   readonly tokens?: number;
@@ -20,6 +21,7 @@ export async function costCommand(
   command?: { getOptionValueSource(name: string): string | undefined },
 ): Promise<void> {
   const folder = await compiledOf(model, { ...options, given: command?.getOptionValueSource('weights') === 'cli' });
+  if (folder.client.generation) return decoderCost(folder, options);
   const params = paramsFor(folder, options.tokens);
   const total = cost(folder.program, params);
   const machine = measure();
@@ -65,10 +67,38 @@ function json(folder: CompiledFolder, params: Params, total: ProgramCost, machin
   };
 }
 
-function show(folder: CompiledFolder, params: Params, total: ProgramCost, machine: Machine): void {
+/** A decoder has two kinds of step: the prompt's, of many rows, and a token's. */
+function decoderCost(folder: CompiledFolder, { tokens, json: asJson }: Options): void {
+  const machine = measure();
+  const steps = decoderSteps(folder, tokens).map(({ name, params }) => ({ name, params, total: cost(folder.program, params) }));
+  if (asJson) {
+    const entries = steps.map(({ name, params, total }) => [name, json(folder, params, total, machine)]);
+    return print(JSON.stringify({ model: folder.client.name, program: folder.hash, weights: folder.program.weights, ...Object.fromEntries(entries) }));
+  }
+  for (const [i, { name, params, total }] of steps.entries()) {
+    if (i > 0) print();
+    show(folder, params, total, machine, name === 'decode' ? 'one token' : `a prompt of ${plural(params.n, 'token')}`);
+  }
+}
+
+/** `tokens`: rows there are when the step is done, the prefix not counted; unless told, a prompt of one full step, and a token after it. */
+export function decoderSteps({ program }: CompiledFolder, tokens?: number): { name: 'prefill' | 'decode'; params: Params }[] {
+  const { n, keys, prefix } = limitsOf(program.params);
+  if (tokens !== undefined && prefix + tokens > keys)
+    throw new UsageError(`--tokens ${tokens}: the program was compiled for ${keys - prefix}`, 'compile with a larger --max-tokens');
+  const rows = tokens ?? n;
+  const first = Math.min(n, rows);
+  const decoded = Math.min(prefix + (tokens ?? n + 1), keys);
+  return [
+    { name: 'prefill', params: { n: first, keys: keysFor(prefix + first, keys), past: prefix } },
+    { name: 'decode', params: { n: 1, keys: keysFor(decoded, keys), past: decoded - 1 } },
+  ];
+}
+
+function show(folder: CompiledFolder, params: Params, total: ProgramCost, machine: Machine, what = 'one answer'): void {
   const { program, client } = folder;
   const at = atText(params);
-  print(`${out.bold(client.name)}, ${program.weights} weights${at && `, ${at}`}: one answer`);
+  print(`${out.bold(client.name)}, ${program.weights} weights${at && `, ${at}`}: ${what}`);
   const head = ['rounds', 'P0-P1', 'dealer', 'mult-adds', 'here'];
   const align = ['left', 'right', 'right', 'right', 'right', 'right', 'right'] as const;
   const cells = (l: LayerCost): string[] => [

@@ -28,6 +28,8 @@ export async function readInputs(
   given: readonly string[],
   named: readonly string[] = [],
 ): Promise<Given[]> {
+  if (client.task === 'text-generation')
+    throw new UsageError(`${client.name} is a language model, which goes on token by token`, 'subrosa generate MODEL "A prompt"');
   if (named.length > 0) {
     if (given.length > 0) throw new UsageError(`--input and '${oneLine(given[0])}' together: give one or the other`);
     return [namedInputs(client, program, named)];

@@ -1,9 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tinyLanguage } from '../tiny-language.ts';
-import { subrosa } from './subrosa.ts';
+import { models, subrosa } from './subrosa.ts';
 
 const cwd = mkdtempSync(join(tmpdir(), 'subrosa-generate-'));
 afterAll(() => rmSync(cwd, { recursive: true }));
@@ -18,6 +18,59 @@ const generate = async (...args: string[]) => {
   expect(code).toBe(0);
   return JSON.parse(stdout) as Record<string, unknown> & { text: string; tokens: number[]; prompt_tokens: number[] };
 };
+
+const ran = async (args: readonly string[], stdin?: string): Promise<string> => {
+  const { code, stdout, stderr } = await subrosa(args, { cwd, stdin });
+  expect([code, code === 0 ? '' : stderr]).toEqual([0, '']);
+  return stdout;
+};
+const template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
+writeFileSync(join(cwd, 'talks.gguf'), tinyLanguage([['tokenizer.chat_template', template]]));
+writeFileSync(join(cwd, 'texts.txt'), readFileSync(join(models, 'calibration/heldout.jsonl'), 'utf8'));
+const compile = (model: string, to: string, ...args: string[]): Promise<string> =>
+  ran(['compile', model, '-o', to, '--max-tokens', '128', '--prefix', '<|end|>', '--calibrate', 'texts.txt', ...args]);
+beforeAll(async () => {
+  await Promise.all([compile('talks.gguf', 'public'), compile('tiny.gguf', 'private', '--weights', 'private')]);
+}, 120_000);
+
+describe('in real processes', () => {
+  // Words that differ from each other: the tiny model says one again and again.
+  const asked = ['--greedy', '--repetition-penalty', '2', '--max-tokens', '10', '--json'];
+  test.each(['public', 'private'])('%s weights: the words of the plaintext', async (dir) => {
+    // Longer than a step: it goes in pieces.
+    const prompt = 'The river runs on and on. '.repeat(5);
+    const there = JSON.parse(await ran(['generate', dir, prompt, ...asked]));
+    const { tokens, text, prompt_tokens, prefix_tokens } = JSON.parse(await ran(['generate', dir, prompt, ...asked, '--plain']));
+    expect(prompt_tokens.length).toBeGreaterThan(64);
+    expect(new Set(tokens).size).toBeGreaterThan(5);
+    const role = expect.any(Number);
+    expect(there).toEqual({
+      text,
+      tokens,
+      prompt_tokens,
+      prefix_tokens,
+      finish: 'length',
+      prefill_seconds: role,
+      seconds_per_token: role,
+      rounds_per_token: role,
+      bytes_per_token: role,
+      setup_seconds: role,
+      peak_rss: { p0: role, p1: role, dealer: role },
+    });
+    const { decode } = JSON.parse(await ran(['cost', dir, '--tokens', `${prompt_tokens.length + 9}`, '--json']));
+    expect(there.rounds_per_token).toBe(decode.rounds);
+    expect(there.bytes_per_token / (decode.bytes.p0p1 + decode.bytes.dealer + decode.bytes.client)).toBeCloseTo(1, 1);
+  });
+  test('a conversation from a pipe: each answer goes on from all that was said', async () => {
+    const talk = await ran(['chat', 'public', '--greedy', '--max-tokens', '4', '--repetition-penalty', '2'], 'Hello\n\nAnd you?\n/quit\nnever\n');
+    const [first, second, ...none] = talk.split('\n');
+    expect(none).toEqual(['']);
+    const goesOn = async (prompt: string): Promise<string> =>
+      JSON.parse(await ran(['generate', 'public', prompt, ...asked.with(4, '4'), '--plain'])).text;
+    expect(first).toBe(await goesOn('user: Hello\nassistant:'));
+    expect(second).toBe(await goesOn(`user: Hello\nassistant: ${first}\nuser: And you?\nassistant:`));
+  });
+});
 
 describe('generate --plain', () => {
   test('gives one JSON object', async () => {
@@ -62,8 +115,12 @@ describe('generate --plain', () => {
 
 describe('is refused with exit code 2', () => {
   test.each([
-    ['a private run', ['generate', 'tiny.gguf', 'x'], /do not run privately yet\n.*--plain/],
-    ['compiling', ['compile', 'tiny.gguf', '-o', 'out'], /tiny\.gguf is a language model.*\n.*subrosa generate tiny\.gguf/],
+    ['a program that is compiled, with another prefix', ['generate', 'public', 'x', '--prefix', 'a'], /public is compiled already/],
+    ['a prompt longer than the program takes', ['generate', 'public', 'x '.repeat(100)], /after 1; the model takes 128 with its answer/],
+    ['one answer of a language model', ['run', 'public', 'x'], /is a language model.*\n.*subrosa generate/],
+    ['talking without a template', ['chat', 'private'], /has no chat template/],
+    ['another kind of weights', ['generate', 'public', 'x', '--weights', 'private'], /compiled with public weights/],
+    ['samples that are no texts', ['compile', 'tiny.gguf', '-o', 'out', '--calibrate', 'schema.json'], /schema\.json: a language model is calibrated on texts/],
     ['a model of images', ['generate', 'fashion-vit', 'x', '--plain'], /fashion-vit is no language model/],
     ['an empty prompt', ['generate', 'tiny.gguf', '', '--plain'], /the prompt is empty/],
     ['a prompt too long', ['generate', 'tiny.gguf', 'x '.repeat(300), '--plain', '--prefix', ''], /the model takes 256 with its answer/],

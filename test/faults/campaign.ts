@@ -28,7 +28,7 @@ import { sleep, World } from './world.ts';
 const promised = 2;
 const recovery = 15;
 /** Codes that others may meet while the roles they use are hit. */
-const sharedFate = ['peer-failed', 'ended', 'not-ready', 'timeout', 'unreachable', 'draining', 'bad-message'];
+const sharedFate = ['peer-failed', 'ended', 'not-ready', 'timeout', 'unreachable', 'draining'];
 /** How many models of the small one's size fit in the memory for models: two do, a third one beside them does not. */
 const fit = 2.5;
 

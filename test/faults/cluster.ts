@@ -19,7 +19,7 @@ export type Wire = (typeof between)[number] | (typeof toParties)[number];
 export const wires: readonly Wire[] = [...between, ...toParties];
 
 /** Seconds; short, so that a stall is noticed while one waits for it. */
-export const limits = { silence: 1.5, wait: 2, step: 4, stall: 1.5 };
+export const limits = { silence: 1.5, wait: 2, step: 4, stall: 1.5, answer: 2 };
 export const tokens = { bystander: 'token-of-the-bystanders-4711', victim: 'token-of-the-victims-0815' };
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
@@ -84,7 +84,16 @@ export class FaultCluster {
           api,
           log: { level },
           models: { dir: models[role], ...(more.memory && { memory: more.memory[role] }) },
-          times: { silence: limits.silence, redial: 0.5, drain: 5, stall: limits.stall, headers: 2, answer: 2, connect: 2, ...more.times },
+          times: {
+            silence: limits.silence,
+            redial: 0.5,
+            drain: 5,
+            stall: limits.stall,
+            headers: 2,
+            answer: limits.answer,
+            connect: 2,
+            ...more.times,
+          },
           limits: { waitSeconds: limits.wait, stepSeconds: limits.step, ...more.limits },
         };
       },

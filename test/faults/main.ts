@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { roles } from '../services.ts';
 import { Campaign } from './campaign.ts';
 import { plan } from './plan.ts';
-import { summary } from './summary.ts';
+import { grown, summary } from './summary.ts';
 
 const { values } = parseArgs({
   options: {
@@ -49,6 +49,12 @@ try {
   await campaign.sample('after the faults');
   codes = await campaign.failSessions(sessions);
   await campaign.sample('after the failed sessions');
+  const { samples } = campaign;
+  const more = [
+    ...grown(samples.warm, samples['after the faults']),
+    ...grown(samples['after the faults'], samples['after the failed sessions']),
+  ];
+  if (more.length > 0) throw new Error(`what grew: ${more.join('; ')}`);
   const leaks = campaign.leaks();
   if (leaks.length > 0) throw new Error(`found what should be nowhere: ${leaks.slice(0, 5)}`);
 } catch (e) {

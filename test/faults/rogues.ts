@@ -141,7 +141,7 @@ export const rogues: readonly Strike[] = [
     name: "with a role's key",
     weight: 8,
     variants: intruders.flatMap(([as, at]) => Object.keys(speeches).map((s) => `${as} at ${at} ${s}`)),
-    codes: [...gone, 'bad-message', 'timeout'],
+    codes: [...gone, 'timeout'],
     detect: limits.wait + 0.5,
     act({ cluster }, variant, random) {
       const [as, , at, ...speech] = variant.split(' ');
@@ -173,7 +173,7 @@ export const rogues: readonly Strike[] = [
     name: "answers in a role's place, with its key",
     weight: 4,
     variants: between.flatMap((wire) => ['noise', 'frames of any kind', 'nothing'].map((s) => `${wire} ${s}`)),
-    codes: [...gone, 'bad-message', 'timeout'],
+    codes: [...gone, 'timeout'],
     detect: limits.wait + 0.5,
     act(w, variant, random) {
       const [wire, ...speech] = variant.split(' ');
@@ -202,7 +202,7 @@ export const rogues: readonly Strike[] = [
     name: 'in the middle, with both keys',
     weight: 10,
     variants: between.flatMap((wire) => endsOf(wire).flatMap((to) => Object.keys(tampers).map((how) => `${wire} to ${to} ${how}`))),
-    codes: [...gone, 'bad-message', 'timeout'],
+    codes: [...gone, 'timeout'],
     // A frame that is kept back for the next one is missed only when the step has taken too long.
     detect: limits.step + 1,
     async prepare(w, variant) {

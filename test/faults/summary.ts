@@ -1,5 +1,8 @@
 /** The figures of a campaign. */
+import type { Role } from '../../src/runtime/model.ts';
+import { roles } from '../services.ts';
 import type { Campaign } from './campaign.ts';
+import type { Sample } from './cluster.ts';
 
 const quantile = (of: readonly number[], q: number): number =>
   [...of].sort((a, b) => a - b)[Math.min(of.length - 1, Math.floor(q * of.length))] ?? 0;
@@ -48,3 +51,20 @@ export function summary({ reports, samples, world }: Campaign): object {
     samples,
   };
 }
+
+/** What long-lived processes may have more than before, garbage collected. Connections that callers keep open come and go. */
+const allowed = { rss: 0.1, heap: 4e6, descriptors: 16 };
+
+/** Which roles hold more than before; a role that is another process meanwhile cannot be compared. */
+export function grown(before: Record<Role, Sample>, after: Record<Role, Sample>): string[] {
+  return roles.flatMap((r) => {
+    const [a, b] = [before[r], after[r]];
+    if (a.pid !== b.pid) return [`${r} is another process`];
+    return [
+      ...(b.rss > a.rss * (1 + allowed.rss) ? [`${r}: memory from ${mib(a.rss)} to ${mib(b.rss)} MiB`] : []),
+      ...(b.heap > a.heap + allowed.heap ? [`${r}: heap from ${mib(a.heap)} to ${mib(b.heap)} MiB`] : []),
+      ...(b.descriptors > a.descriptors + allowed.descriptors ? [`${r}: descriptors from ${a.descriptors} to ${b.descriptors}`] : []),
+    ];
+  });
+}
+const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);

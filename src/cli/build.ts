@@ -138,7 +138,11 @@ function wholeVocabulary(before: Graph): Record<string, Tensor> {
   const lookup = before.nodes.find((n) => n.op === 'Gather' && n.inputs[1] === 'input_ids');
   const rows = before.constants.get(lookup?.inputs[0] ?? '')?.shape[0] ?? 1;
   return {
-    input_ids: tensor(Array.from({ length: rows }, (_, i) => i), [rows], 'i64'),
+    input_ids: tensor(
+      Array.from({ length: rows }, (_, i) => i),
+      [rows],
+      'i64',
+    ),
     position_ids: tensor(new Array<number>(rows).fill(0), [rows], 'i64'),
   };
 }

@@ -3,7 +3,17 @@ import { createInterface, type Interface } from 'node:readline';
 import { ModelError } from '../graph/graph.ts';
 import type { Decoder, Message, PrivateDecoder } from '../tasks/generate/index.ts';
 import { chatPrompt, generate } from '../tasks/generate/index.ts';
-import { type PrivateSpeaker, perToken, privateSpeaker, type Sampled, type Speaker, type SpeakerOptions, type Speaking, sampling, type Typed } from './speaker.ts';
+import {
+  type PrivateSpeaker,
+  perToken,
+  privateSpeaker,
+  type Sampled,
+  type Speaker,
+  type SpeakerOptions,
+  type Speaking,
+  sampling,
+  type Typed,
+} from './speaker.ts';
 import { bytesText, err, plural, print, say, secondsText, UsageError } from './terminal.ts';
 
 interface Options extends SpeakerOptions, Sampled {
@@ -16,10 +26,17 @@ const usualTemperature = 0.7;
 export async function chatCommand(model: string, options: Options, command?: Typed): Promise<void> {
   const speaker = await privateSpeaker(model, options, command);
   if (speaker.chatTemplate === undefined)
-    throw new UsageError(`${speaker.name} has no chat template: it goes on from texts, and does not talk`, `subrosa generate ${model} "A text"`);
+    throw new UsageError(
+      `${speaker.name} has no chat template: it goes on from texts, and does not talk`,
+      `subrosa generate ${model} "A text"`,
+    );
   const speaking = await speaker.start();
   try {
-    say(err.dim(`${speaker.name}, ${speaker.weights} weights, set up in ${secondsText(speaking.setupSeconds)}; /quit ends it, Ctrl-C stops an answer`));
+    say(
+      err.dim(
+        `${speaker.name}, ${speaker.weights} weights, set up in ${secondsText(speaking.setupSeconds)}; /quit ends it, Ctrl-C stops an answer`,
+      ),
+    );
     await converse(speaker, speaking, options);
   } finally {
     await speaking.close();

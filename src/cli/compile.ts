@@ -30,7 +30,9 @@ export async function compileCommand(model: string, options: Options): Promise<v
   const { folder, about, seconds } = await build(at, dir, options, { replace: true });
   if (options.json) return print(JSON.stringify({ dir, calibration: about, seconds, ...summary(folder) }));
   summarise(folder);
-  say(`compiled in ${secondsText(seconds)}; next: subrosa ${folder.client.generation ? 'generate' : 'run'} ${dir} ${folder.client.generation ? 'PROMPT' : 'INPUT'}, subrosa cost ${dir}`);
+  say(
+    `compiled in ${secondsText(seconds)}; next: subrosa ${folder.client.generation ? 'generate' : 'run'} ${dir} ${folder.client.generation ? 'PROMPT' : 'INPUT'}, subrosa cost ${dir}`,
+  );
 }
 
 /** The power of two of the activations' scales, lowest and highest. */

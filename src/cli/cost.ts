@@ -73,7 +73,10 @@ function decoderCost(folder: CompiledFolder, { tokens, json: asJson }: Options):
   const steps = decoderSteps(folder, tokens).map(({ name, params }) => ({ name, params, total: cost(folder.program, params) }));
   if (asJson) {
     const entries = steps.map(({ name, params, total }) => [name, json(folder, params, total, machine)]);
-    return print(JSON.stringify({ model: folder.client.name, program: folder.hash, weights: folder.program.weights, ...Object.fromEntries(entries) }));
+    print(
+      JSON.stringify({ model: folder.client.name, program: folder.hash, weights: folder.program.weights, ...Object.fromEntries(entries) }),
+    );
+    return;
   }
   for (const [i, { name, params, total }] of steps.entries()) {
     if (i > 0) print();

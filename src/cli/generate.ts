@@ -126,7 +126,10 @@ async function run(speaker: Speaker, decoder: Decoder, ids: readonly number[], o
   };
 }
 
-function show({ tokens, prompt_tokens: ids, prefix_tokens: prefix, prefill_seconds: prefill, seconds_per_token: per }: Generated, rest: string): void {
+function show(
+  { tokens, prompt_tokens: ids, prefix_tokens: prefix, prefill_seconds: prefill, seconds_per_token: per }: Generated,
+  rest: string,
+): void {
   print();
   const after = `${ids.length}${prefix.length > 0 ? ` and a prefix of ${prefix.length}` : ''}`;
   say(

@@ -2,14 +2,7 @@
 import { sizeOf, type Tensor } from '../graph/graph.ts';
 import { rewrite } from '../graph/rewrite/index.ts';
 import { importLanguage, type Language } from '../import/language.ts';
-import {
-  type Caches,
-  chatPrompt,
-  inputRows,
-  measurePrefixes,
-  prefixCaches,
-  prefixCandidates,
-} from '../tasks/generate/index.ts';
+import { type Caches, chatPrompt, inputRows, measurePrefixes, prefixCaches, prefixCandidates } from '../tasks/generate/index.ts';
 import { makeTokenizer, type TextTokenizer } from '../tasks/text.ts';
 import { locate, type Uncompiled } from './locate.ts';
 import { progress, UsageError } from './terminal.ts';

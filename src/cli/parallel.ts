@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type Calibration, calibrate, type HeadRange, type ValueRange } from '../compile/calibrate.ts';
 import { fastProducts } from '../graph/fast.ts';
-import { type Graph, ModelError, type Tensor } from '../graph/graph.ts';
+import { type Graph, type LowBit, ModelError, type Tensor } from '../graph/graph.ts';
 import { lowBitTensor } from '../import/gguf/low-bit.ts';
 
 export interface Part {
@@ -70,9 +70,10 @@ export async function calibrateOnAllCores(
 /** Constants in memory that threads share; what a file holds in few bits goes as it lies there (`revived` makes a tensor of it again). */
 function shared(graph: Graph): Graph {
   const lent = ({ dtype, shape, data }: Tensor): Tensor => ({ dtype, shape, data: moved(data) });
-  const blocks = ({ dtype, shape, lowBit }: Tensor): Tensor =>
-    ({ dtype, shape, lowBit: { ...lowBit, bytes: moved(lowBit!.bytes), floats: undefined } }) as unknown as Tensor;
-  return { ...graph, constants: new Map([...graph.constants].map(([name, t]) => [name, t.lowBit ? blocks(t) : lent(t)])) };
+  // No functions: they cannot be sent.
+  const blocks = ({ dtype, shape }: Tensor, { type, shape: rows, bytes }: LowBit): Tensor =>
+    ({ dtype, shape, lowBit: { type, shape: rows, bytes: moved(bytes) } }) as Tensor;
+  return { ...graph, constants: new Map([...graph.constants].map(([name, t]) => [name, t.lowBit ? blocks(t, t.lowBit) : lent(t)])) };
 }
 
 function moved<A extends Tensor['data']>(data: A): A {
@@ -84,7 +85,9 @@ function moved<A extends Tensor['data']>(data: A): A {
 /** A graph that came to a thread. */
 export const revived = (graph: Graph): Graph => ({
   ...graph,
-  constants: new Map([...graph.constants].map(([name, t]) => [name, t.lowBit ? lowBitTensor(t.lowBit.type, t.lowBit.shape, t.lowBit.bytes) : t])),
+  constants: new Map(
+    [...graph.constants].map(([name, t]) => [name, t.lowBit ? lowBitTensor(t.lowBit.type, t.lowBit.shape, t.lowBit.bytes) : t]),
+  ),
 });
 
 /** Ranges over both sets of samples. */

@@ -95,7 +95,10 @@ const named = (config: object, key: string): string | undefined => {
   const content = (value as { content?: unknown } | null | undefined)?.content;
   return typeof content === 'string' ? content : undefined;
 };
-const specialsOf = (config: object): Speaker['specials'] => ({ bosToken: named(config, 'bos_token'), eosToken: named(config, 'eos_token') });
+const specialsOf = (config: object): Speaker['specials'] => ({
+  bosToken: named(config, 'bos_token'),
+  eosToken: named(config, 'eos_token'),
+});
 
 /** MODEL, compiled first when it has to be. */
 export async function privateSpeaker(model: string, options: SpeakerOptions, command?: Typed): Promise<PrivateSpeaker> {
@@ -185,7 +188,10 @@ function ofFolder({ client, dir }: CompiledFolder): Speaker {
 }
 
 const notLanguage = (model: string): UsageError =>
-  new UsageError(`${model} is no language model`, 'one that goes on from a text is expected: a .gguf file, a model folder, or what was compiled from one');
+  new UsageError(
+    `${model} is no language model`,
+    'one that goes on from a text is expected: a .gguf file, a model folder, or what was compiled from one',
+  );
 
 function json(path: string): object {
   if (!existsSync(path)) return {};

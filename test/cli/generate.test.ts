@@ -24,7 +24,7 @@ const ran = async (args: readonly string[], stdin?: string): Promise<string> => 
   expect([code, code === 0 ? '' : stderr]).toEqual([0, '']);
   return stdout;
 };
-const template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";
+const template = '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:';
 writeFileSync(join(cwd, 'talks.gguf'), tinyLanguage([['tokenizer.chat_template', template]]));
 writeFileSync(join(cwd, 'texts.txt'), readFileSync(join(models, 'calibration/heldout.jsonl'), 'utf8'));
 const compile = (model: string, to: string, ...args: string[]): Promise<string> =>
@@ -62,7 +62,10 @@ describe('in real processes', () => {
     expect(there.bytes_per_token / (decode.bytes.p0p1 + decode.bytes.dealer + decode.bytes.client)).toBeCloseTo(1, 1);
   });
   test('a conversation from a pipe: each answer goes on from all that was said', async () => {
-    const talk = await ran(['chat', 'public', '--greedy', '--max-tokens', '4', '--repetition-penalty', '2'], 'Hello\n\nAnd you?\n/quit\nnever\n');
+    const talk = await ran(
+      ['chat', 'public', '--greedy', '--max-tokens', '4', '--repetition-penalty', '2'],
+      'Hello\n\nAnd you?\n/quit\nnever\n',
+    );
     const [first, second, ...none] = talk.split('\n');
     expect(none).toEqual(['']);
     const goesOn = async (prompt: string): Promise<string> =>
@@ -120,7 +123,11 @@ describe('is refused with exit code 2', () => {
     ['one answer of a language model', ['run', 'public', 'x'], /is a language model.*\n.*subrosa generate/],
     ['talking without a template', ['chat', 'private'], /has no chat template/],
     ['another kind of weights', ['generate', 'public', 'x', '--weights', 'private'], /compiled with public weights/],
-    ['samples that are no texts', ['compile', 'tiny.gguf', '-o', 'out', '--calibrate', 'schema.json'], /schema\.json: a language model is calibrated on texts/],
+    [
+      'samples that are no texts',
+      ['compile', 'tiny.gguf', '-o', 'out', '--calibrate', 'schema.json'],
+      /schema\.json: a language model is calibrated on texts/,
+    ],
     ['a model of images', ['generate', 'fashion-vit', 'x', '--plain'], /fashion-vit is no language model/],
     ['an empty prompt', ['generate', 'tiny.gguf', '', '--plain'], /the prompt is empty/],
     ['a prompt too long', ['generate', 'tiny.gguf', 'x '.repeat(300), '--plain', '--prefix', ''], /the model takes 256 with its answer/],

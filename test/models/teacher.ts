@@ -1,8 +1,8 @@
 /** A private decoder against the plaintext one, both fed what the plaintext says: every token of both is compared, after a difference too. */
-import { type CompiledFolder } from '../../src/folder/index.ts';
+import type { CompiledFolder } from '../../src/folder/index.ts';
 import { fastProducts } from '../../src/graph/fast.ts';
 import { startCluster } from '../../src/session/cluster.ts';
-import { limitsOf, likeliest, logProbabilities, plainDecoder, prefixCaches, privateDecoder } from '../../src/tasks/generate/index.ts';
+import { likeliest, limitsOf, logProbabilities, plainDecoder, prefixCaches, privateDecoder } from '../../src/tasks/generate/index.ts';
 import type { TextTokenizer } from '../../src/tasks/text.ts';
 
 export interface Difference {
@@ -25,7 +25,7 @@ export async function teach(folder: CompiledFolder, tokenizer: TextTokenizer, pr
   fastProducts();
   const { client, program } = folder;
   const model = { graph: folder.plain(), client, meta: { maxTokens: client.maxTokens } };
-  const caches = prefixCaches(model, client.generation!.prefix);
+  const caches = prefixCaches(model, client.generation?.prefix ?? []);
   const [differences, kl, prefillSeconds, tokenSeconds]: [Difference[], number[], number[], number[]] = [[], [], [], []];
   const cluster = await startCluster(folder.dir, { timeoutSeconds: 120 });
   try {

@@ -37,7 +37,11 @@ export function limitsOf(params: Readonly<Record<string, { readonly min: number;
 const stride = 64;
 export const keysFor = (rows: number, most: number): number => Math.min(most, stride * Math.ceil(rows / stride));
 
-export function privateDecoder(run: RunStep, client: { readonly before: Graph; readonly after: Graph }, limits: DecoderLimits): PrivateDecoder {
+export function privateDecoder(
+  run: RunStep,
+  client: { readonly before: Graph; readonly after: Graph },
+  limits: DecoderLimits,
+): PrivateDecoder {
   let length = limits.prefix;
   return {
     limit: limits.keys,

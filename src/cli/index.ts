@@ -50,9 +50,10 @@ const weightsOption = (): Option =>
     .choices(['public', 'private'])
     .default('public');
 const tokensOption = (): Option =>
-  new Option('--max-tokens <n>', 'longest input the program will serve (default: 128, language models 256, or what the model takes)').argParser(
-    whole(1, 1 << 20),
-  );
+  new Option(
+    '--max-tokens <n>',
+    'longest input the program will serve (default: 128, language models 256, or what the model takes)',
+  ).argParser(whole(1, 1 << 20));
 const embeddingOption = (): Option =>
   new Option('--client-embedding', 'private weights: clients hold the embedding table after all, which saves its product in every run');
 const networkOption = (): Option =>
@@ -62,8 +63,7 @@ const networkOption = (): Option =>
 const threadsOption = (): Option => new Option('--threads <n>', 'worker threads a party and the dealer use').argParser(whole(1, 256));
 const contextOption = (): Option =>
   new Option('--context <n>', 'longest sequence to compile for, prompt and answer (default: 256)').argParser(whole(1, 1 << 20));
-const prefixOption = (): Option =>
-  new Option('--prefix <text>', "public tokens the sequence begins with; '' for none (default: measured)");
+const prefixOption = (): Option => new Option('--prefix <text>', "public tokens the sequence begins with; '' for none (default: measured)");
 /** How the next token is drawn. */
 const sampled = (command: Command): Command =>
   command
@@ -293,8 +293,10 @@ Examples:
   program
     .command('proxy')
     .description("OpenAI's API on this machine, for any of its clients, with private models behind it")
-    .argument('[model...]', 'models on this machine: sentence encoders; with --plain, language models too')
+    .argument('[model...]', 'models to serve from this machine: language models, sentence encoders')
     .option('--plain', 'run them in plaintext, in this process')
+    .addOption(weightsOption())
+    .addOption(contextOption())
     .option('--parties <urls>', 'P0 and P1 of a running service: https://…,https://…', twoUrls)
     .option('--model <name>', 'what the parties serve, by name or hash (more than once: each of them)', collect)
     .addOption(new Option('--token <token>', "the parties' bearer token").env('SUBROSA_TOKEN'))
@@ -307,7 +309,7 @@ Examples:
     .option('--json', 'one JSON line on stdout when it is ready')
     .addHelpText(
       'after',
-      '\nEnds with Ctrl-C. Examples:\n  $ subrosa proxy minilm\n  $ subrosa proxy smollm2 --plain --port 8081\n  $ OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python app.py',
+      '\nEnds with Ctrl-C. Examples:\n  $ subrosa proxy smollm2 minilm\n  $ subrosa proxy smollm2 --plain --port 8081\n  $ OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python app.py',
     )
     .action(async (models, options) => (await import('./proxy.ts')).proxyCommand(models, options));
   return withManners(program);

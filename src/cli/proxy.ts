@@ -1,9 +1,7 @@
 /** subrosa proxy: OpenAI's API on this machine, private models behind it. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { CompiledFolder } from '../folder/index.ts';
 import { fastProducts } from '../graph/fast.ts';
-import { importPretrained } from '../import/families/index.ts';
+import { generates } from '../import/families/index.ts';
 import type { Language } from '../import/language.ts';
 import { LinkError } from '../net/link.ts';
 import { openaiApi } from '../proxy/app.ts';
@@ -14,8 +12,8 @@ import { plainEncoder, plainText } from '../proxy/plain.ts';
 import { makeTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
 import { compiledOf } from './compiled.ts';
-import { kernelBytes, loadLanguage, prefixOf } from './generate.ts';
-import { type Located, locate } from './locate.ts';
+import { kernelBytes, loadLanguage, prefixOf } from './language.ts';
+import { locate } from './locate.ts';
 import { readSource } from './source.ts';
 import { err, print, progress, say, UsageError } from './terminal.ts';
 import { LocalRoles } from './up.ts';
@@ -24,6 +22,9 @@ interface Options {
   readonly host: string;
   readonly port: number;
   readonly plain?: boolean;
+  readonly weights: 'public' | 'private';
+  /** Rows of a sequence that language models are compiled for. */
+  readonly context?: number;
   readonly parties?: readonly [string, string];
   readonly model?: readonly string[];
   readonly token?: string;
@@ -48,7 +49,7 @@ export async function proxyCommand(names: readonly string[], options: Options): 
     if (options.plain) for (const name of names) models.set(...plainModel(name));
     else if (names.length > 0) {
       const folders: CompiledFolder[] = [];
-      for (const name of names) folders.push(await sentenceEncoder(name));
+      for (const name of names) folders.push(await servable(name, options));
       const cluster = new LocalRoles();
       closing.push(() => cluster.close());
       failures.push(cluster.failed);
@@ -110,7 +111,7 @@ function ready(url: string, models: readonly string[], { json, plain, host }: Op
 function plainModel(name: string): [string, TextModel | EmbeddingModel] {
   const at = locate(name);
   if (at.kind === 'compiled') throw new UsageError(`${at.dir} was compiled to run privately`, 'leave --plain out');
-  if (isLanguage(at)) {
+  if (at.kind === 'gguf' || (at.kind === 'folder' && generates(at.dir))) {
     const language = loadLanguage(name);
     const line = progress(`preparing ${name}`);
     line.update('the public prefix');
@@ -132,21 +133,12 @@ function plainLanguage(language: Language, name: string): TextModel {
   return plainText(language, tokenizer, prefixOf(language, tokenizer, undefined));
 }
 
-const isLanguage = (at: Located): boolean =>
-  at.kind === 'gguf' ||
-  (at.kind === 'folder' && existsSync(join(at.dir, 'config.json')) && importPretrained(at.dir).meta.task === 'text-generation');
-
-async function sentenceEncoder(name: string): Promise<CompiledFolder> {
-  const at = locate(name);
-  if (isLanguage(at))
-    throw new UsageError(
-      `${name} is a language model, and the proxy does not run those privately yet`,
-      `subrosa proxy ${name} --plain     runs it in plaintext`,
-    );
-  const folder = await compiledOf(name, { weights: 'public' });
-  if (folder.client.task !== 'sentence-embedding') throw unserved(name, folder.client.task);
+async function servable(name: string, { weights, context }: Options): Promise<CompiledFolder> {
+  const folder = await compiledOf(name, { weights, maxTokens: context });
+  if (!tasks.includes(folder.client.task)) throw unserved(name, folder.client.task);
   return folder;
 }
+const tasks = ['sentence-embedding', 'text-generation'];
 
 const unserved = (name: string, task: string): UsageError =>
   new UsageError(`${name} is for ${task}`, "OpenAI's API has text and embeddings: a language model, or a sentence encoder, is expected");

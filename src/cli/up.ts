@@ -12,6 +12,7 @@ import { KNOWN, pull } from '../import/pull/index.ts';
 import { type Identity, makeIdentity } from '../net/keys.ts';
 import { dim } from '../program/program.ts';
 import type { Role } from '../runtime/model.ts';
+import { keysFor } from '../tasks/generate/index.ts';
 import { compiledOf } from './compiled.ts';
 import { pulledFolder } from './locate.ts';
 import { openPage } from './page.ts';
@@ -205,7 +206,8 @@ async function warm(parties: [string, string], model: string): Promise<void> {
     const sides = shape.map((d) => dim(d, least));
     return [name, { shape: sides, data: new Float32Array(sizeOf(sides)) }];
   });
-  await client.run(Object.fromEntries(zeros));
+  const step = least.past === undefined ? least : { ...least, keys: keysFor(least.past + least.n, params.keys.max) };
+  await client.run(Object.fromEntries(zeros), { params: step });
   await client.close();
 }
 

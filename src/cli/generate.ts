@@ -16,8 +16,6 @@ import {
 } from './speaker.ts';
 import { bytesText, out, plural, print, say, secondsText, UsageError } from './terminal.ts';
 
-export { kernelBytes, loadLanguage, prefixOf } from './language.ts';
-
 interface Options extends SpeakerOptions, Sampled {
   readonly plain?: boolean;
   readonly json?: boolean;

@@ -19,7 +19,7 @@ const pip = await run('python3', ['-m', 'pip', '--version']).then(
 test.skipIf(!pip)('chats, streams, completes, embeds and hears of errors', async () => {
   await run('python3', ['-m', 'venv', dir]);
   const python = join(dir, 'bin', 'python');
-  await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', 'openai==2.8.1']);
+  await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', 'openai==3.54.0']);
   const served = await serve();
   try {
     const script = fileURLToPath(new URL('proxy-python.py', import.meta.url));

@@ -57,6 +57,14 @@ describe('a client that keeps a connection without need loses it', () => {
     expect(await seconds(client.ended)).toBeLessThan(4);
     expect(client.heard()).toMatch(answer);
   });
+  test.each(['HTTP/1.1', 'HTTP/1.0'])('no further request, %s', async (version) => {
+    const { port } = await serve(hello());
+    const client = raw(port);
+    client.socket.write(`GET / ${version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n`);
+    // Node waits a second longer than it says.
+    expect(await seconds(client.ended)).toBeLessThan(3);
+    expect(client.heard()).toMatch(/200 OK[^]*hello$/);
+  });
   test('an answer left unread; what is made slowly is waited for', async () => {
     const app = hello();
     app.get('/much', (c) => c.body(new Uint8Array(2 ** 26)));

@@ -6,7 +6,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createSecure, type ServerOptions } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { LinkError } from '../net/link.ts';
@@ -73,10 +73,15 @@ export async function listenHttp(app: App, options: HttpOptions): Promise<HttpLi
     : createServer(limits, answer);
   server.maxConnections = options.connections;
   server.maxRequestsPerSocket = 0;
-  // Silence is no fault while an answer is being made; it is while one lies here unread.
+  // Silence is no fault while an answer is being made; it is while one lies here unread, and between requests.
+  const between = new WeakSet<Socket>();
+  server.on('request', ({ socket }, response) => {
+    between.delete(socket);
+    response.once('close', () => between.add(socket));
+  });
   server.timeout = 1000 * times.answer;
   server.on('timeout', (socket) => {
-    if (socket.writableLength > 0) socket.destroy();
+    if (socket.writableLength > 0 || between.has(socket)) socket.destroy();
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (e: NodeJS.ErrnoException) => {

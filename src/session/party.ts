@@ -253,6 +253,7 @@ export class PartyHost {
     } else if (!session) return;
     else if (f.type === frames.opening) this.opened(session, f);
     else if (f.type === frames.have && this.options.index === 0) {
+      if (f.payload.length !== 32) throw new SubrosaError('bad-message', 'p1 said what it has in a message of another size');
       session.peerHas = { step: f.seq, digest: f.payload.slice() };
       if (!session.input) session.since = performance.now();
       this.start();

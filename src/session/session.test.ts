@@ -233,6 +233,7 @@ describe('a peer that', () => {
     ['repeats an opening', (n, s) => n.between[0].send(frames.opening, s, 0, new Uint8Array(512))],
     ['sends an opening of a far round', (n, s) => n.between[0].send(frames.opening, s, 7, new Uint8Array(16))],
     ['says go for what is not there', (n, s) => n.between[0].send(frames.go, s, 5, new Uint8Array(0))],
+    ['sends a digest of another size', (n, s) => n.between[1].send(frames.have, s, 1, randomBytes(40))],
     ['sends a second zero seed', (n, s) => n.between[0].send(frames.zero, s, n.of(frames.zero)[0].seq, randomBytes(32))],
     ['sends a frame that means nothing between parties', (n, s) => n.between[0].send(frames.seed, s, 0, randomBytes(32))],
     ['as the dealer sends a block out of turn', (n, s) => n.ofDealer[1].send(frames.block, s, 3, new Uint8Array(8))],

@@ -1,5 +1,5 @@
 /** A program at two parties: runs, each in a session of its own, and the model's files. */
-import { both } from './both.ts';
+import { both, type Silence } from './both.ts';
 import { errorFrom, SubrosaError } from './errors.ts';
 import type { Manifest, Params } from './manifest.ts';
 import { errorIn, type Party } from './party.ts';
@@ -31,6 +31,7 @@ const longestPause = 10;
 
 /** Runs may overlap: each has a session to itself, and a session is used again when its run is done. */
 export class Client {
+  private readonly silence: Silence<Party>;
   private readonly idle: Session[] = [];
   private readonly ending = new Set<Promise<unknown>>();
   private readonly files = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
@@ -42,8 +43,13 @@ export class Client {
     /** What both parties say of the program. */
     readonly manifest: Manifest,
     private readonly retries: number,
-    private readonly silence: number,
-  ) {}
+    silence: number,
+  ) {
+    // Both are ready, or done with a step, at nearly the same time: what is missing is lost on the way.
+    const error = ({ name }: Party): SubrosaError =>
+      new SubrosaError('timeout', `${name} did not answer within ${silence} s of the other party`, { from: name });
+    this.silence = { seconds: silence, error };
+  }
 
   /**
    * The outputs by name. Throws SubrosaError: 'bad-input' before anything is sent; 'aborted' by the signal; otherwise what the servers said,
@@ -90,7 +96,7 @@ export class Client {
    * refuse a `past` beyond them ('bad-message'). Close it when the text is done: parties keep the rows until then.
    */
   session(): Client {
-    return new Client(this.parties, this.manifest, 0, this.silence);
+    return new Client(this.parties, this.manifest, 0, this.silence.seconds);
   }
 
   /** A file of the model, by its name in the manifest: from either party, and what the manifest says it is. Fetched once. */
@@ -147,12 +153,7 @@ export class Client {
           throw new SubrosaError('bad-message', `${party.name} answered ${answer.length} bytes; ${bytes} are due`, { from: party.name });
         return new Uint32Array(answer.buffer);
       };
-      const answers = await both(this.parties, signal, ask, {
-        seconds: this.silence,
-        // Both have finished the step, or neither: what is missing is lost on the way.
-        error: ({ name }) =>
-          new SubrosaError('timeout', `${name} did not answer within ${this.silence} s of the other party`, { from: name }),
-      });
+      const answers = await both(this.parties, signal, ask, this.silence);
       if (this.closing.signal.aborted) this.end(session.id);
       else this.idle.push(session);
       return sizes.map((size, i) => {
@@ -174,7 +175,7 @@ export class Client {
     const id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
     const body = new TextEncoder().encode(JSON.stringify({ id, hash }));
     try {
-      await both(this.parties, signal, async (party, _, stop) => {
+      const ask = async (party: Party, _: 0 | 1, stop: AbortSignal): Promise<void> => {
         const answer = await party.json('v1/sessions', {
           method: 'POST',
           body,
@@ -186,7 +187,8 @@ export class Client {
           throw new SubrosaError('mismatch', `${party.name} answered for another session or program: nothing was sent`, {
             from: party.name,
           });
-      });
+      };
+      await both(this.parties, signal, ask, this.silence);
     } catch (e) {
       this.end(id);
       throw e;

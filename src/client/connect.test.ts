@@ -38,13 +38,20 @@ describe('a client', () => {
     await ask(client);
     await ask(client, 8, -1);
   });
-  test('does not wait for ever for the half of an answer that is lost on its way', async () => {
+  test.each([
+    ['a step', steps],
+    ['a session', opens],
+  ])('does not wait for ever for one half of %s that is lost on its way', async (_, what) => {
     const client = await open({ silence: 0.2, retries: 0 });
     const lost = (signal: AbortSignal): Promise<Response> =>
       new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('the request was stopped'))));
     net.instead = (party, path, init) => {
-      if (!steps.test(`${init.method} ${path}`)) return undefined;
-      return party === 0 ? new Response(new Uint8Array(2 * 4 * 4)) : lost(init.signal as AbortSignal);
+      const asked = `${init.method} ${path}`;
+      if (party === 1 && what.test(asked)) return lost(init.signal as AbortSignal);
+      if (party === 0 && steps.test(asked)) return new Response(new Uint8Array(2 * 4 * 4));
+      return party === 0 && opens.test(asked) && what === opens
+        ? json(JSON.parse(new TextDecoder().decode(init.body as Uint8Array)), 201)
+        : undefined;
     };
     await expect(client.run(x(2))).rejects.toMatchObject({ code: 'timeout', from: 'p1', message: expect.stringContaining('0.2 s') });
   });

@@ -20,7 +20,7 @@ export interface ConnectOptions {
   readonly fetch?: Fetch;
   /** How often a run may be tried again, each time in a new session with new shares. Default 2. */
   readonly retries?: number;
-  /** Seconds one party's half of an answer may come after the other's: a connection that is dead says nothing. Default 30. */
+  /** Seconds one party's answer may come after the other's: a connection that is dead says nothing. Default 30. */
   readonly silence?: number;
   /** Allows plain HTTP to servers that are not this machine: whoever is on the way sees both shares, and so the input. For tests. */
   readonly insecure?: boolean;

@@ -20,20 +20,35 @@ export interface Subject {
 }
 
 const width = 4;
+/** What values of the blocks are around. */
+const middle = 2;
 /** Rows of an input that is drawn, at most. */
 const drawn = 8;
 /** Furthest a private answer of these models may be from the plaintext one; a wrong share is off by half the ring. */
 const tolerance = 0.05;
 
-/** Blocks of y = Gelu(x·W + b): each costs some rounds. */
+/**
+ * Blocks of y = Gelu(x·W + b): each costs some rounds. W swaps columns and signs, b holds values where Gelu bends little, so that answers to
+ * different inputs stay as far apart as the inputs are, and one in another's place is noticed.
+ */
 function blocks(name: string, count: number, seed: number): Graph {
   const random = new Random(seed);
   const constants = new Map<string, Tensor>();
   const nodes: Graph['nodes'][number][] = [];
   let x = 'x';
   for (let i = 0; i < count; i++) {
-    const values = (n: number): number[] => Array.from({ length: n }, () => 2 * (random.next() - 0.5));
-    constants.set(`W${i}`, tensor(values(width * width), [width, width])).set(`b${i}`, tensor(values(width), [width]));
+    const order = random.shuffle(Array.from({ length: width }, (_, k) => k));
+    const weights = Array.from({ length: width * width }, (_, k) =>
+      order[Math.floor(k / width)] === k % width ? random.pick([1, -1]) : 0,
+    );
+    const signs = Array.from({ length: width }, (_, k) => weights.reduce((sum, w, at) => sum + (at % width === k ? w : 0), 0));
+    constants.set(`W${i}`, tensor(weights, [width, width])).set(
+      `b${i}`,
+      tensor(
+        signs.map((s) => middle * (i > 0 ? 1 - s : 1)),
+        [width],
+      ),
+    );
     nodes.push(
       { op: 'Linear', name: `/${i}/Linear`, inputs: [x, `W${i}`, `b${i}`], outputs: [`h${i}`], attrs: {} },
       { op: 'Gelu', name: `/${i}/Gelu`, inputs: [`h${i}`], outputs: [`x${i}`], attrs: { approximate: 'none' } },

@@ -4,6 +4,7 @@
  * After each fault all roles must be ready again, without a restart of any that was not ended, and both the client that was hit and all others must
  * have right answers. A wrong answer, or an error without a type, ends it at once; whatever else is not as expected is listed.
  */
+import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +12,8 @@ import type { ProgressReport } from '../../src/client/client.ts';
 import { SubrosaError } from '../../src/client/errors.ts';
 import type { Role } from '../../src/runtime/model.ts';
 import { RoleModels } from '../../src/server/models.ts';
-import { onDisk } from '../server/search.ts';
+import { filesBelow } from '../server/parts.ts';
+import { found } from '../server/search.ts';
 import { roles } from '../services.ts';
 import { failedSession } from './callers.ts';
 import { Broken, checkedRun, type Outcome } from './clients.ts';
@@ -55,9 +57,13 @@ export interface Report {
   readonly unexpected: readonly string[];
 }
 
+const digestOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
 export class Campaign {
   readonly reports: Report[] = [];
   readonly samples: Record<string, Record<Role, Sample>> = {};
+  /** Files that were there before the first fault. */
+  private readonly before: ReadonlySet<string>;
   private lag = 0;
   private readonly clock: NodeJS.Timeout;
   private perRound = 5;
@@ -70,6 +76,7 @@ export class Campaign {
     readonly disk: boolean,
     private readonly cleanUp: () => void,
   ) {
+    this.before = new Set([...filesBelow(home).values()].map(digestOf));
     let last = performance.now();
     this.clock = setInterval(() => {
       const now = performance.now();
@@ -250,7 +257,7 @@ export class Campaign {
     >;
   }
 
-  /** Where a share, a seed or a token was found that should be nowhere: files below the roles' folders and their temporary one, their logs. */
+  /** Where a share, a seed or a token was found that should be nowhere: files written since the start below the roles' folders and their temporary one, their logs. */
   leaks(): string[] {
     const { services } = this.world.cluster;
     const { secrets } = this.world.witness;
@@ -263,10 +270,8 @@ export class Campaign {
       ...Object.entries(tokens).map(([name, t]) => [`the token of ${name}`, Buffer.from(t)]),
     ]) as Record<string, Buffer>;
     const logs = Buffer.from(services.all.map((s) => s.stdout + s.stderr).join('\n'));
-    return [
-      ...onDisk(this.home, named).map((n) => `${n} in a file`),
-      ...Object.entries(named).flatMap(([n, s]) => (logs.includes(s) ? [`${n} in a log`] : [])),
-    ];
+    const written = [...filesBelow(this.home).values()].filter((bytes) => !this.before.has(digestOf(bytes)));
+    return [...found(written, named).map((n) => `${n} in a file`), ...found([logs], named).map((n) => `${n} in a log`)];
   }
 
   async close(): Promise<void> {

@@ -179,7 +179,7 @@ describe('a changed file', () => {
     const good = readFileSync(s.file('dealer'), 'utf8');
     const noticed = await reread(
       dealer,
-      () => change('dealer', (c) => Object.assign(c, { limits: { lanes: 3 }, times: { ...c.times, drain: 9 } })),
+      () => change('dealer', (c) => Object.assign(c, { limits: { lanes: 4 }, times: { ...c.times, drain: 9 } })),
       'changed in the file, but needs a restart',
     );
     expect(noticed).toMatchObject({ level: 'warn', keys: ['limits.lanes'] });

@@ -66,7 +66,7 @@ describe('cost', () => {
       expected.layers.length,
     ]);
     expect(c.seconds.here).toBeGreaterThan(0);
-    expect(c.seconds.WAN).toBeGreaterThan(c.seconds.LAN);
+    expect(c.seconds.over.WAN).toBeGreaterThan(c.seconds.over.LAN);
   });
   test('in words names every layer and ends with times', async () => {
     const { stdout } = await subrosa(['cost', 'private'], { cwd });
@@ -93,7 +93,7 @@ describe('run', () => {
     'with %s weights: stdout is one JSON object, the answer is the plaintext one, the cost was right',
     async (kind) => {
       const { code, stdout, stderr } = await subrosa(['run', kind, 'two.npy', '--json', '--check', '--out', `answers-${kind}`], { cwd });
-      expect([code, stderr.replace(/^starting.*\n/gm, '')]).toEqual([0, `outputs in answers-${kind}\n`]);
+      expect([code, stderr.replace(/^(starting|connecting|reading|running).*\n/gm, '')]).toEqual([0, `outputs in answers-${kind}\n`]);
       const a = JSON.parse(stdout) as Answer;
       expect(a.runs).toHaveLength(2);
       for (const run of a.runs) {

@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Campaign } from './faults/campaign.ts';
-import { moments } from './faults/fault.ts';
-import { faults, plan } from './faults/plan.ts';
-import { grown } from './faults/summary.ts';
-import { roles } from './services.ts';
+import { Campaign } from '../faults/campaign.ts';
+import { moments } from '../faults/fault.ts';
+import { faults, plan } from '../faults/plan.ts';
+import { grown } from '../faults/summary.ts';
+import { roles } from '../services.ts';
 
 const seed = 1;
 let campaign: Campaign;

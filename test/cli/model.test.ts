@@ -55,7 +55,7 @@ describe('cost', () => {
       rounds: number;
       bytes: object;
       partyMacs: number;
-      seconds: Record<string, number>;
+      seconds: { here: number; over: Record<string, number> };
       layers: { layer: string }[];
     };
     const expected = cost(readCompiled(join(cwd, 'public')).program, {});

@@ -93,7 +93,7 @@ export function decoderSteps({ program }: CompiledFolder, tokens?: number): { na
   const first = Math.min(n, rows);
   const decoded = Math.min(prefix + (tokens ?? n + 1), keys);
   return [
-    { name: 'prefill', params: { n: first, keys: keysFor(prefix + first, keys), past: prefix } },
+    { name: 'prefill', params: { n: first, keys: keysFor(prefix + first, keys, first), past: prefix } },
     { name: 'decode', params: { n: 1, keys: keysFor(decoded, keys), past: decoded - 1 } },
   ];
 }

@@ -33,9 +33,14 @@ export function limitsOf(params: Readonly<Record<string, { readonly min: number;
   return { n: n.max, keys: keys.max, prefix: past.min };
 }
 
-/** Rows of the cache that a step sees: whole strides, so that the parties plan once for many steps. */
-const stride = 64;
-export const keysFor = (rows: number, most: number): number => Math.min(most, stride * Math.ceil(rows / stride));
+/**
+ * Rows of the cache that a step sees, `n` of them its own: whole strides, so that the parties plan once for many steps. A prompt is a plan of
+ * its own anyway, and pays for each row it sees n times over: its strides are short.
+ */
+export function keysFor(rows: number, most: number, n = 1): number {
+  const stride = n > 1 ? 8 : 64;
+  return Math.min(most, stride * Math.ceil(rows / stride));
+}
 
 export function privateDecoder(
   run: RunStep,
@@ -61,7 +66,7 @@ export function privateDecoder(
         signal?.throwIfAborted();
         const piece = ids.slice(at, at + limits.n);
         const rows = length + piece.length;
-        outputs = await run(inputRows(client.before, piece, length), { keys: keysFor(rows, limits.keys), past: length }, signal);
+        outputs = await run(inputRows(client.before, piece, length), { keys: keysFor(rows, limits.keys, piece.length), past: length }, signal);
         length = rows;
       }
       const after = client.after.inputs.map(({ name, dtype }) => {

@@ -123,7 +123,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const input = low.share(base, bits);
   const S = input.scale as number;
   // Whole inputs (one-hot rows) leave the fraction to the weights.
-  const most = Math.max(Math.floor(Math.log2(S)) + weightBits, tableBits);
+  const most = Math.max(Math.min(Math.floor(Math.log2(S)) + weightBits, o.most ?? Infinity), tableBits);
   const powers = channelScales(range, N, most);
   // One truncation takes all channels down to the wanted scale: before it, each has as many whole bits more as the loudest can have.
   const extra = wanted ? Math.floor(room - Math.log2(Math.max(range.max, 2 ** -6) * Math.max(...wanted))) : 0;

@@ -14,6 +14,8 @@ export interface RawOptions {
   /** Wanted scale per channel; the accumulator may have more whole bits, which its next rescale drops, unless `exact`. */
   readonly scale?: readonly number[];
   readonly exact?: boolean;
+  /** No channel needs more fraction bits than this. */
+  readonly most?: number;
   /** Channels whose weights are zero here, and whose bias must be too. */
   readonly silent?: ReadonlySet<number>;
   /** Order of the channels. */
@@ -173,7 +175,7 @@ export class Lowering {
     if (v.lazy && v.shares.size === 0) return v.lazy(f);
     const better = v.raw ? undefined : v.rescale?.(f);
     if (better) return better;
-    if (v.accumulate || v.raw) return this.rescaled(v, this.accumulator(v), f);
+    if (v.accumulate || v.raw) return this.rescaled(v, this.accumulator(v, { most: f + weightBits }), f);
     const [[have, t]] = [...v.shares].sort((a, b) => b[0] - a[0]);
     if (have > f) return this.b.extend(t, { s: have - f, bound: this.bound(v), label: v.name }).share!;
     const factor = 2 ** (f - have);
@@ -226,7 +228,7 @@ export class Lowering {
       const better = v.raw ? undefined : v.rescale?.(f);
       if (better) v.shares.set(f, better);
       else {
-        const raw = this.accumulator(v);
+        const raw = this.accumulator(v, { most: f + weightBits });
         const drop = v.order ? undefined : dropTo(raw, f);
         if (drop && !drop.none && (knot === 0 || !drop.mul)) {
           const ring = bits(drop.scale, Math.min(30, 32 - drop.s));

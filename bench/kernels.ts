@@ -14,11 +14,11 @@ import {
   type Kernels,
   panelWords,
   prgScratch,
-  smallBytes,
   stripBytes,
   stripValues,
 } from '../src/ring/kernels/kernels.ts';
 import { firstFree, newMemory } from '../src/ring/kernels/memory.ts';
+import { formats, type PanelFormat, smallBytes } from '../src/ring/kernels/panels.ts';
 import { parallelKernels } from '../src/ring/kernels/parallel.ts';
 import { plainKernels } from '../src/ring/kernels/plain.ts';
 
@@ -143,14 +143,14 @@ function gemmRow(name: 'gemm' | 'gemmF32', M: number, N: number, K: number, besi
   };
 }
 
-function smallRow(bytes: number, N: number, K: number): Row {
+function smallRow(format: PanelFormat, M: number, N: number, K: number): Row {
   const take = arena();
-  const [A, B, C, scratch] = [take(4 * K), take(smallBytes(K, N, bytes)), take(4 * N), take(gemmScratch)];
+  const [A, B, C, scratch] = [take(4 * M * K), take(smallBytes(K, N, formats[format])), take(4 * M * N), take(gemmScratch)];
   return {
-    name: `gemmSmall int${8 * bytes} 1×${K}×${N}`,
+    name: `gemmSmall ${format} ${M}×${K}×${N}`,
     unit: 'GMAC/s',
-    figure: (s) => (N * K) / s / 1e9,
-    run: (k) => k.gemmSmall(C, N, A, K, B, bytes, 1, N, K, 0, scratch),
+    figure: (s) => (M * N * K) / s / 1e9,
+    run: (k) => k.gemmSmall(C, N, A, K, B, formats[format], M, N, K, 0, scratch),
   };
 }
 
@@ -227,9 +227,12 @@ const rows: (() => Row)[] = [
   () => gemmRow('gemm', 1, 11008, 4096),
   () => gemmRow('gemm', 4, 768, 768),
   () => gemmRow('gemmF32', 128, 768, 768, true),
-  () => smallRow(1, 768, 768),
-  () => smallRow(1, 11008, 4096),
-  () => smallRow(2, 768, 768),
+  () => smallRow('halves', 1, 768, 768),
+  () => smallRow('halves', 1, 11008, 4096),
+  () => smallRow('blocks8', 1, 11008, 4096),
+  () => smallRow('blocks4', 1, 11008, 4096),
+  () => smallRow('halves', 64, 1536, 576),
+  () => smallRow('blocks4', 64, 1536, 576),
   () => prgRow(32),
   () => prgRow(24),
   () => prgRow(20),

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { instantiateKernels } from './instance.ts';
 import type { Kernels } from './kernels.ts';
 import { firstFree, newMemory } from './memory.ts';
+import { formats } from './panels.ts';
 import { plainKernels } from './plain.ts';
 import { kernelModule, recompiledModule } from './wasm.ts';
 
@@ -152,14 +153,15 @@ const cases: [name: string, call: (k: Kernels) => void][] = [
   ['dealExtend', (k) => k.dealExtend(a(0), a(1), a(2), a(3), a(4), 20, n)],
   ...[0, 1].flatMap((transposed): [string, (k: Kernels) => void][] => [
     ['packB', (k) => k.packB(a(1), a(0), 61, 50, 61, transposed, 4)],
-    ['packSmall', (k) => k.packSmall(a(1), a(0), 61, 50, 61, transposed, 1)],
+    ['packHalves', (k) => k.packHalves(a(1), a(0), 61, 50, 61, transposed)],
     ['packBF32', (k) => k.packBF32(a(1), floats, 31, 37, 37, transposed)],
   ]),
   ...[1, 3, 4, 9].flatMap((M): [string, (k: Kernels) => void][] => [
     ['gemm', (k) => k.gemm(a(0), 50, a(1), 61, a(2), M, 50, 61, 1, scratch)],
     ['gemmF32', (k) => k.gemmF32(a(0), 40, floats, 31, moreFloats, M, 40, 31, 0, scratch)],
-    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 61, a(2), 1, M, 50, 61, 0, scratch)],
-    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 61, a(2), 2, M, 50, 61, 1, scratch)],
+    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 61, a(2), formats.halves, M, 50, 61, 1, scratch)],
+    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 64, a(2), formats.blocks4, M, 50, 64, 0, scratch)],
+    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 64, a(2), formats.blocks8, M, 50, 64, 1, scratch)],
   ]),
   ...[24, 32].flatMap((w): [string, (k: Kernels) => void][] => [
     ['dealHarmonic', (k) => k.dealHarmonic(a(4), a(1), 30, 5, 27, 6, 12, w, 14, a(0), 1, 2, 3, scratch)],

@@ -10,11 +10,11 @@ import {
   packedWords,
   panelWords,
   prgScratch,
-  smallBytes,
   stripBytes,
   stripValues,
 } from './kernels.ts';
 import { firstFree, newMemory } from './memory.ts';
+import { formats, packBlocks, smallBytes, unpackPanels } from './panels.ts';
 import { parallelKernels } from './parallel.ts';
 import { chachaBlock } from './plain/chacha.ts';
 import { cosSin32, cosSin64 } from './plain/turns.ts';
@@ -614,13 +614,47 @@ describe('wasm is plain, bit for bit', () => {
         const scratch = c.scratch(gemmScratch);
         for (const size of [1, 2, 4]) c.run(`packB ${size}`, (k) => k.packB(B, src, K, N, ldb, transposed, size));
         for (const accumulate of [0, 1]) c.run(`gemm ${M} ${N} ${K}`, (k) => k.gemm(C, ldc, A, lda, B, M, N, K, accumulate, scratch));
-        for (const size of [1, 2]) {
-          const S = c.words(smallBytes(K, N, size) / 4);
-          c.run(`packSmall ${size}`, (k) => k.packSmall(S, src, K, N, ldb, transposed, size));
-          for (const accumulate of [0, 1])
-            c.run(`gemmSmall ${size} ${M} ${N} ${K}`, (k) => k.gemmSmall(C, ldc, A, lda, S, size, M, N, K, accumulate, scratch));
-        }
+        const S = c.words(smallBytes(K, N, formats.halves) / 4);
+        c.run('packHalves', (k) => k.packHalves(S, src, K, N, ldb, transposed));
+        for (const accumulate of [0, 1])
+          c.run(`halves ${M} ${N} ${K}`, (k) => k.gemmSmall(C, ldc, A, lda, S, formats.halves, M, N, K, accumulate, scratch));
       }
+  });
+  test('matrix products with blocks', () => {
+    for (const format of [formats.blocks4, formats.blocks8])
+      for (const [M, N, K] of [
+        [1, 1, 32],
+        [1, 40, 320],
+        [2, 16, 64],
+        [5, 31, 416],
+        [200, 18, 32],
+        [7, 16, 800],
+      ]) {
+        const c = new Case();
+        const [lda, ldc] = [K + 1, N + 2];
+        const [A, C, S, scratch] = [c.words(M * lda), c.words(M * ldc), c.words(smallBytes(K, N, format) / 4), c.scratch(gemmScratch)];
+        for (const accumulate of [0, 1])
+          c.run(`blocks ${format} ${M} ${N} ${K}`, (k) => k.gemmSmall(C, ldc, A, lda, S, format, M, N, K, accumulate, scratch));
+      }
+  });
+  test('blocks are packed as they are read', () => {
+    for (const format of [formats.blocks4, formats.blocks8]) {
+      const [K, N] = [96, 21];
+      const [low, high] = format === formats.blocks4 ? [0, 15] : [-128, 127];
+      const at = (j: number, b: number) => ({
+        scale: ((j * 977 + b * 31) % 65536) - 32768,
+        min: ((j * 1013 + b * 77) % 65536) - 32768,
+        q: Array.from({ length: 32 }, (_, i) => low + ((j * 7 + b * 5 + i * 3) % (high - low + 1))),
+      });
+      const entries = unpackPanels(packBlocks(format, K, N, at), format, K, N);
+      for (let k = 0; k < K; k++)
+        for (let j = 0; j < N; j++) {
+          const { scale, min, q } = at(j, k >> 5);
+          expect(entries[k * N + j]).toBe(scale * q[k & 31] + min);
+        }
+      expect(() => packBlocks(format, 32, 1, () => ({ scale: 32768, min: 0, q: new Array(32).fill(0) }))).toThrow(RangeError);
+    }
+    expect(() => smallBytes(33, 16, formats.blocks4)).toThrow(RangeError);
   });
   test('float matrix products, summed in the same order', () => {
     for (const [M, N, K] of [
@@ -741,11 +775,13 @@ describe('parallel kernels are plain, bit for bit', () => {
     ]) {
       const c = new Case();
       const [A, src, B, C] = [c.words(M * K), c.words(K * N), c.words(panelWords(K, N)), c.words(M * N)];
-      const [S, scratch] = [c.words(smallBytes(K, N, 1) / 4), c.scratch(gemmScratch)];
+      const [S, scratch] = [c.words(smallBytes(K, N, formats.halves) / 4), c.scratch(gemmScratch)];
       c.run('packB', (k) => k.packB(B, src, K, N, K, 1, 4), shared);
       compare(c, `gemm ${M}`, (k) => k.gemm(C, N, A, K, B, M, N, K, 1, scratch));
-      c.run('packSmall', (k) => k.packSmall(S, src, K, N, N, 0, 1), shared);
-      compare(c, `gemmSmall ${M}`, (k) => k.gemmSmall(C, N, A, K, S, 1, M, N, K, 0, scratch));
+      c.run('packHalves', (k) => k.packHalves(S, src, K, N, N, 0), shared);
+      compare(c, `gemmSmall ${M}`, (k) => k.gemmSmall(C, N, A, K, S, formats.halves, M, N, K, 0, scratch));
+      const inBlocks = K - (K % 32);
+      compare(c, `blocks ${M}`, (k) => k.gemmSmall(C, N, A, K, src, formats.blocks4, M, N, inBlocks, 0, scratch));
     }
     const c = new Case();
     const [src, B] = [c.words(310 * 300), c.words(panelWords(300, 310))];

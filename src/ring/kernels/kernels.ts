@@ -184,16 +184,16 @@ export interface Kernels {
   packB(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number, elementBytes: number): void;
   /** C[M,N] (ldc) = (accumulate ? C : 0) + A[M,K] (lda, any word alignment)·B (packed). scratch: gemmScratch bytes. */
   gemm(C: Ptr, ldc: number, A: Ptr, lda: number, B: Ptr, M: number, N: number, K: number, accumulate: number, scratch: Ptr): void;
-  /** y[N] (+)= x[K]·B for a public B kept as signed bytes or halves in panels of 16 columns, two rows side by side: smallBytes bytes.
-   *  src needs only element alignment. Mat-vec and short M. */
-  packSmall(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number, elementBytes: number): void;
+  /** A matrix of signed halves as panels (panels.ts). src needs only element alignment. */
+  packHalves(dst: Ptr, src: Ptr, K: number, N: number, ld: number, transposed: number): void;
+  /** `gemm` for a public B in few bits: panels of this format (panels.ts). */
   gemmSmall(
     C: Ptr,
     ldc: number,
     A: Ptr,
     lda: number,
     B: Ptr,
-    elementBytes: number,
+    format: number,
     M: number,
     N: number,
     K: number,
@@ -302,8 +302,6 @@ export const packedWords = (bits: number, n: number): number => 4 * bits * Math.
 export const packedBytes = (bits: number, n: number): number => 4 * packedWords(bits, n);
 /** Words of a packed B. */
 export const panelWords = (K: number, N: number): number => K * Math.ceil(N / 16) * 16;
-/** Bytes of a matrix that `packSmall` writes. */
-export const smallBytes = (K: number, N: number, elementBytes: number): number => Math.ceil(K / 2) * 32 * Math.ceil(N / 16) * elementBytes;
 /** Correction values of a harmonic strip. */
 export const stripValues = (rows: number, width: number, K: number): number => rows * Math.ceil(width / 4) * 4 * 2 * K;
 /** Bytes of the corrections of a strip or of row elements. */

@@ -1,4 +1,5 @@
 import type { KernelExports } from './instance.ts';
+import { panelBytes } from './panels.ts';
 
 /** A kernel's call cut for several threads: the arguments of each part. Null when it is too short to be worth handing over. */
 export type Split = (args: number[], crew: Crew) => number[][] | null;
@@ -181,7 +182,7 @@ export function splits(scratch: ScratchSizes): Partial<Record<keyof KernelExport
     },
     gemm: (args, crew) => product(args, crew, { B: 4, M: 5 }, 64 * args[7], scratch.gemm, 17),
     gemmF32: (args, crew) => product(args, crew, { B: 4, M: 5 }, 64 * args[7], scratch.gemm, 17),
-    gemmSmall: (args, crew) => product(args, crew, { B: 4, M: 6 }, 32 * args[5] * Math.ceil(args[8] / 2), scratch.gemm, 14),
+    gemmSmall: (args, crew) => product(args, crew, { B: 4, M: 6 }, panelBytes(args[5], args[8]), scratch.gemm, 14),
     dealHarmonic: (args, crew) => gate(args, crew, 512 / gcd(args[5], 512), 16 * args[5], 13, scratch.harmonic),
     harmonic: (args, crew) => gate(args, crew, 512 / gcd(args[7], 512), (args[10] ? 6 : 14) * args[7], 15, scratch.harmonic),
     dealHarmonicRow: (args, crew) => gate(args, crew, 2048 / gcd(args[3], 2048), 7 * args[3], 11, scratch.harmonic),

@@ -1,10 +1,14 @@
+import { panelBytes, smallRow, unpackPanel } from "./small";
 import { tile1, tile2, tile4 } from "./tiles";
 
 /** Depth and height of a block of A. 384 × 16 words of B (24 KiB) stay in the first-level cache, a block of A in the second. */
 const depth: i32 = 384;
 const height: i32 = 192;
-/** The tile that stands in for a partial panel of C lies first in scratch. */
+/** The tile that stands in for a partial panel of C lies first in scratch, then A's block, then a slice of a panel made words. */
 const tileBytes: usize = 512;
+const blockOfA: usize = 4 * 192 * 384;
+/** A matrix of words, as packB leaves it. */
+const words: i32 = 0;
 
 /** Interleaves `rows` rows of A, k words each. */
 @inline function interleave(dst: usize, A: usize, lda: usize, rows: i32, k: i32): void {
@@ -52,12 +56,16 @@ function rowProduct<T>(C: usize, A: usize, B: usize, N: i32, K: i32, fresh: i32,
 }
 
 function product<T>(
-  C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize,
+  C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize, format: i32,
 ): void {
   if (K == 0 && !accumulate) for (let m = 0; m < M; m++) memory.fill(C + m * ldc, 0, 4 * N);
-  if (M == 1) return rowProduct<T>(C, A, B, N, K, !accumulate, scratch);
-  const packed = scratch + tileBytes;
-  const panelBytes = 64 * (K as usize);
+  if (M == 1) {
+    if (format == words) rowProduct<T>(C, A, B, N, K, !accumulate, scratch);
+    else smallRow(C, A, B, N, K, format, !accumulate, scratch);
+    return;
+  }
+  const packed = scratch + tileBytes, slice = packed + blockOfA;
+  const panel = format == words ? 64 * (K as usize) : panelBytes(K, format);
   for (let k0 = 0; k0 < K; k0 += depth) {
     const k = min(depth, K - k0);
     const fresh = k0 == 0 && !accumulate;
@@ -70,17 +78,19 @@ function product<T>(
         else interleave(to, from, lda, rows, k);
         m += rows;
       }
-      let panel = B + 64 * k0;
+      let from = B;
       for (let n = 0; n < N; n += 16) {
         const columns = N - n;
+        if (format != words) unpackPanel(slice, from, k0, k, format);
+        const b = format == words ? from + 64 * k0 : slice;
         for (let m = m0; m < m1; ) {
           const rows = tileRows(m1 - m);
-          const to = C + m * ldc + 4 * n, from = packed + 4 * ((m - m0) * k);
-          if (columns >= 16) tile<T>(rows, to, ldc, from, panel, k, fresh);
-          else narrowTile<T>(rows, to, ldc, from, panel, k, fresh, columns, scratch);
+          const to = C + m * ldc + 4 * n, a = packed + 4 * ((m - m0) * k);
+          if (columns >= 16) tile<T>(rows, to, ldc, a, b, k, fresh);
+          else narrowTile<T>(rows, to, ldc, a, b, k, fresh, columns, scratch);
           m += rows;
         }
-        panel += panelBytes;
+        from += panel;
       }
     }
   }
@@ -89,12 +99,17 @@ function product<T>(
 export function gemm(
   C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize,
 ): void {
-  product<i32>(C, 4 * ldc, A, 4 * lda, B, M, N, K, accumulate, scratch);
+  product<i32>(C, 4 * ldc, A, 4 * lda, B, M, N, K, accumulate, scratch, words);
+}
+export function gemmSmall(
+  C: usize, ldc: usize, A: usize, lda: usize, B: usize, format: i32, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize,
+): void {
+  product<i32>(C, 4 * ldc, A, 4 * lda, B, M, N, K, accumulate, scratch, format);
 }
 export function gemmF32(
   C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize,
 ): void {
-  product<f32>(C, 4 * ldc, A, 4 * lda, B, M, N, K, accumulate, scratch);
+  product<f32>(C, 4 * ldc, A, 4 * lda, B, M, N, K, accumulate, scratch, words);
 }
 
 @inline function element(src: usize, bytes: i32, i: usize): i32 {

@@ -1,21 +1,83 @@
 /**
- * Products with a public matrix of signed bytes or halves. Panels of 16 columns hold two rows side by side, so that one pairwise dot
- * product of halves serves a column; a word x is split as 2^16·high + low with low signed, and the two sums meet at the end.
+ * Products with a public matrix kept in few bits (kernels.ts, Panel): 16 columns a panel, two rows side by side, so that one pairwise dot
+ * product of halves serves a column; a word x is split as 2^16·high + low with low signed, and the two sums meet at the end. One row goes
+ * through the panels as they are; for more, gemm.ts makes words of a slice of a panel at a time.
  */
-export function packSmall(dst: usize, src: usize, K: i32, N: i32, ld: usize, transposed: i32, bytes: i32): void {
+const halves: i32 = 2;
+const blocks4: i32 = 4;
+/** Rows of a block, and bytes of its scales and minima. */
+const blockRows: i32 = 32;
+const blockHead: usize = 64;
+
+@inline function blockBytes(format: i32): usize { return blockHead + (format == blocks4 ? 256 : 512); }
+
+/** Bytes of one panel of K rows. */
+@inline export function panelBytes(K: i32, format: i32): usize {
+  return format == halves ? 64 * (((K + 1) >> 1) as usize) : ((K / blockRows) as usize) * blockBytes(format);
+}
+
+export function packHalves(dst: usize, src: usize, K: i32, N: i32, ld: usize, transposed: i32): void {
   for (let n = 0; n < N; n += 16)
     for (let k = 0; k < K; k += 2)
       for (let j = 0; j < 32; j++) {
         const row = k + (j & 1), column = n + (j >> 1);
-        let value = 0;
-        if (row < K && column < N) {
-          const i = transposed ? column * ld + row : row * ld + column;
-          value = bytes == 1 ? load<i8>(src + i) : load<i16>(src + 2 * i);
-        }
-        if (bytes == 1) store<i8>(dst, value as i8);
-        else store<i16>(dst, value as i16);
-        dst += bytes;
+        const i = transposed ? column * ld + row : row * ld + column;
+        store<i16>(dst, row < K && column < N ? load<i16>(src + 2 * i) : 0);
+        dst += 2;
       }
+}
+
+/** Neighbours of two rows, 8 columns of halves, as words: 8 of row k at dst, 8 of row k+1 at dst + 64. */
+@inline function spread(dst: usize, a: v128, b: v128): void {
+  v128.store(dst, i32x4.shr_s(i32x4.shl(a, 16), 16));
+  v128.store(dst, i32x4.shr_s(i32x4.shl(b, 16), 16), 16);
+  v128.store(dst, i32x4.shr_s(a, 16), 64);
+  v128.store(dst, i32x4.shr_s(b, 16), 80);
+}
+
+/** scale·q + min of two rows, 8 columns: q as bytes, the two rows' side by side. */
+@inline function scaled(dst: usize, a: v128, b: v128, s0: v128, s1: v128, m0: v128, m1: v128): void {
+  v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(i32x4.shl(a, 16), 16), s0), m0));
+  v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(i32x4.shl(b, 16), 16), s1), m1), 16);
+  v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(a, 16), s0), m0), 64);
+  v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(b, 16), s1), m1), 80);
+}
+
+/** Rows k0 … k0+k−1 of a panel as words, 16 a row, with room for one row more. k0 is even, or a multiple of 32 for blocks. */
+export function unpackPanel(dst: usize, panel: usize, k0: i32, k: i32, format: i32): void {
+  if (format == halves) {
+    let from = panel + 32 * (k0 as usize);
+    for (let i = 0; i < k; i += 2) {
+      spread(dst, v128.load(from), v128.load(from, 16));
+      spread(dst + 32, v128.load(from, 32), v128.load(from, 48));
+      dst += 128;
+      from += 64;
+    }
+    return;
+  }
+  const nibble = i8x16.splat(15);
+  let block = panel + ((k0 / blockRows) as usize) * blockBytes(format);
+  for (let i = 0; i < k; i += blockRows) {
+    for (let h: usize = 0; h < 2; h++) {
+      const s0 = v128.load16x4_s(block + 16 * h), s1 = v128.load16x4_s(block + 16 * h, 8);
+      const m0 = v128.load16x4_s(block + 16 * h, 32), m1 = v128.load16x4_s(block + 16 * h, 40);
+      const to = dst + 32 * h;
+      if (format == blocks4)
+        for (let r: usize = 0; r < 8; r++) {
+          const v = v128.load(block + blockHead + 32 * r + 16 * h);
+          const a = v128.and(v, nibble), b = v128.and(i16x8.shr_u(v, 4), nibble);
+          scaled(to + 128 * r, i16x8.extend_low_i8x16_u(a), i16x8.extend_high_i8x16_u(a), s0, s1, m0, m1);
+          scaled(to + 128 * (r + 8), i16x8.extend_low_i8x16_u(b), i16x8.extend_high_i8x16_u(b), s0, s1, m0, m1);
+        }
+      else
+        for (let r: usize = 0; r < 16; r++) {
+          const v = v128.load(block + blockHead + 32 * r + 16 * h);
+          scaled(to + 128 * r, i16x8.extend_low_i8x16_s(v), i16x8.extend_high_i8x16_s(v), s0, s1, m0, m1);
+        }
+    }
+    dst += 64 * blockRows;
+    block += blockBytes(format);
+  }
 }
 
 /** Pairs of halves of a row: word 2q holds the low halves of x[2q] and x[2q+1], word 2q + 1 the high ones. */
@@ -28,44 +90,96 @@ function splitRow(dst: usize, A: usize, K: i32): void {
   }
 }
 
-@inline function eight(B: usize, bytes: i32, j: i32): v128 {
-  return bytes == 1 ? v128.load8x8_s(B + 8 * j) : v128.load(B + 16 * j);
-}
-
-@inline function smallRow(bytes: i32, C: usize, x: usize, B: usize, pairs: i32, N: i32, accumulate: i32, buffer: usize): void {
-  for (let n = 0; n < N; n += 16) {
-    let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
-    let from = x;
-    for (let q = 0; q < pairs; q++) {
-      const low = v128.load32_splat(from), high = v128.load32_splat(from, 4);
-      const b0 = eight(B, bytes, 0), b1 = eight(B, bytes, 1), b2 = eight(B, bytes, 2), b3 = eight(B, bytes, 3);
-      l0 = i32x4.add(l0, i32x4.dot_i16x8_s(b0, low)); l1 = i32x4.add(l1, i32x4.dot_i16x8_s(b1, low));
-      l2 = i32x4.add(l2, i32x4.dot_i16x8_s(b2, low)); l3 = i32x4.add(l3, i32x4.dot_i16x8_s(b3, low));
-      h0 = i32x4.add(h0, i32x4.dot_i16x8_s(b0, high)); h1 = i32x4.add(h1, i32x4.dot_i16x8_s(b1, high));
-      h2 = i32x4.add(h2, i32x4.dot_i16x8_s(b2, high)); h3 = i32x4.add(h3, i32x4.dot_i16x8_s(b3, high));
-      from += 8;
-      B += 32 * bytes;
-    }
-    const columns = min(16, N - n);
-    const to = columns == 16 ? C + 4 * n : buffer;
-    if (accumulate) {
-      if (columns < 16) memory.copy(buffer, C + 4 * n, 4 * columns);
-      l0 = i32x4.add(l0, v128.load(to)); l1 = i32x4.add(l1, v128.load(to, 16));
-      l2 = i32x4.add(l2, v128.load(to, 32)); l3 = i32x4.add(l3, v128.load(to, 48));
-    }
-    v128.store(to, i32x4.add(l0, i32x4.shl(h0, 16))); v128.store(to, i32x4.add(l1, i32x4.shl(h1, 16)), 16);
-    v128.store(to, i32x4.add(l2, i32x4.shl(h2, 16)), 32); v128.store(to, i32x4.add(l3, i32x4.shl(h3, 16)), 48);
-    if (columns < 16) memory.copy(C + 4 * n, buffer, 4 * columns);
+/** Σ of the 32 words of each block. */
+function blockSums(dst: usize, A: usize, K: i32): void {
+  for (let k = 0; k < K; k += blockRows) {
+    let sum = 0;
+    for (let i = 0; i < blockRows; i++) sum += load<i32>(A + 4 * (k + i));
+    store<i32>(dst, sum);
+    dst += 4;
   }
 }
 
-export function gemmSmall(
-  C: usize, ldc: usize, A: usize, lda: usize, B: usize, bytes: i32, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize,
-): void {
+@inline function dots(sum: v128, b: v128, x: v128): v128 { return i32x4.add(sum, i32x4.dot_i16x8_s(b, x)); }
+@inline function met(low: v128, high: v128): v128 { return i32x4.add(low, i32x4.shl(high, 16)); }
+
+/** One row times a panel of halves: 16 words at `to`. */
+function halvesRow(to: usize, x: usize, B: usize, pairs: i32, fresh: i32): void {
+  let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
+  for (let q = 0; q < pairs; q++) {
+    const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+    const b0 = v128.load(B), b1 = v128.load(B, 16), b2 = v128.load(B, 32), b3 = v128.load(B, 48);
+    l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+    h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+    x += 8;
+    B += 64;
+  }
+  if (!fresh) {
+    l0 = i32x4.add(l0, v128.load(to)); l1 = i32x4.add(l1, v128.load(to, 16));
+    l2 = i32x4.add(l2, v128.load(to, 32)); l3 = i32x4.add(l3, v128.load(to, 48));
+  }
+  v128.store(to, met(l0, h0)); v128.store(to, met(l1, h1), 16); v128.store(to, met(l2, h2), 32); v128.store(to, met(l3, h3), 48);
+}
+
+/** One row times a panel of blocks: within a block Σ q·x and Σ x, then scale and min once. */
+@inline function blocksRow(format: i32, to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void {
+  const nibble = i8x16.splat(15);
+  let t0 = i32x4.splat(0), t1 = t0, t2 = t0, t3 = t0;
+  if (!fresh) { t0 = v128.load(to); t1 = v128.load(to, 16); t2 = v128.load(to, 32); t3 = v128.load(to, 48); }
+  for (let block = 0; block < blocks; block++) {
+    let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
+    let q = B + blockHead;
+    if (format == blocks4)
+      for (let r = 0; r < 8; r++) {
+        const v = v128.load(q), w = v128.load(q, 16);
+        let low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+        const a = v128.and(v, nibble), b = v128.and(w, nibble);
+        let b0 = i16x8.extend_low_i8x16_u(a), b1 = i16x8.extend_high_i8x16_u(a), b2 = i16x8.extend_low_i8x16_u(b), b3 = i16x8.extend_high_i8x16_u(b);
+        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+        low = v128.load32_splat(x, 64); high = v128.load32_splat(x, 68);
+        const c = v128.and(i16x8.shr_u(v, 4), nibble), d = v128.and(i16x8.shr_u(w, 4), nibble);
+        b0 = i16x8.extend_low_i8x16_u(c); b1 = i16x8.extend_high_i8x16_u(c); b2 = i16x8.extend_low_i8x16_u(d); b3 = i16x8.extend_high_i8x16_u(d);
+        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+        x += 8;
+        q += 32;
+      }
+    else
+      for (let r = 0; r < 16; r++) {
+        const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+        const b0 = v128.load8x8_s(q), b1 = v128.load8x8_s(q, 8), b2 = v128.load8x8_s(q, 16), b3 = v128.load8x8_s(q, 24);
+        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+        x += 8;
+        q += 32;
+      }
+    if (format == blocks4) x += 64;
+    const sum = v128.load32_splat(sums);
+    t0 = i32x4.add(t0, i32x4.add(i32x4.mul(met(l0, h0), v128.load16x4_s(B)), i32x4.mul(sum, v128.load16x4_s(B, 32))));
+    t1 = i32x4.add(t1, i32x4.add(i32x4.mul(met(l1, h1), v128.load16x4_s(B, 8)), i32x4.mul(sum, v128.load16x4_s(B, 40))));
+    t2 = i32x4.add(t2, i32x4.add(i32x4.mul(met(l2, h2), v128.load16x4_s(B, 16)), i32x4.mul(sum, v128.load16x4_s(B, 48))));
+    t3 = i32x4.add(t3, i32x4.add(i32x4.mul(met(l3, h3), v128.load16x4_s(B, 24)), i32x4.mul(sum, v128.load16x4_s(B, 56))));
+    sums += 4;
+    B = q;
+  }
+  v128.store(to, t0); v128.store(to, t1, 16); v128.store(to, t2, 32); v128.store(to, t3, 48);
+}
+
+/** C[N] (+)= A[K]·B. scratch: 64 bytes, the split row, the sums of its blocks. */
+export function smallRow(C: usize, A: usize, B: usize, N: i32, K: i32, format: i32, fresh: i32, scratch: usize): void {
   const pairs = (K + 1) >> 1;
-  for (let m = 0; m < M; m++) {
-    splitRow(scratch + 64, A + 4 * m * lda, K);
-    if (bytes == 1) smallRow(1, C + 4 * m * ldc, scratch + 64, B, pairs, N, accumulate, scratch);
-    else smallRow(2, C + 4 * m * ldc, scratch + 64, B, pairs, N, accumulate, scratch);
+  const x = scratch + 64, sums = x + 8 * pairs;
+  splitRow(x, A, K);
+  if (format != halves) blockSums(sums, A, K);
+  for (let n = 0; n < N; n += 16) {
+    const columns = min(16, N - n);
+    const to = columns == 16 ? C + 4 * n : scratch;
+    if (!fresh && columns < 16) memory.copy(to, C + 4 * n, 4 * columns);
+    if (format == halves) halvesRow(to, x, B, pairs, fresh);
+    else if (format == blocks4) blocksRow(blocks4, to, x, sums, B, K / blockRows, fresh);
+    else blocksRow(8, to, x, sums, B, K / blockRows, fresh);
+    if (columns < 16) memory.copy(C + 4 * n, to, 4 * columns);
+    B += panelBytes(K, format);
   }
 }

@@ -1,7 +1,8 @@
 import type { Kernels, Ptr } from '../kernels.ts';
 import type { Views } from '../memory.ts';
+import { entryOf } from '../panels.ts';
 
-type Names = 'packB' | 'gemm' | 'packSmall' | 'gemmSmall' | 'packBF32' | 'gemmF32';
+type Names = 'packB' | 'gemm' | 'packHalves' | 'gemmSmall' | 'packBF32' | 'gemmF32';
 
 /** Columns of a panel. */
 const P = 16;
@@ -39,9 +40,6 @@ export function plainMatrices({ u8, u32, i32, f32 }: Views): Pick<Kernels, Names
       }
   };
   const inPanel = (k: number, n: number, K: number): number => ((n >>> 4) * K + k) * P + (n & 15);
-  /** Pairs of rows side by side: a column's two neighbours k, k+1 are one operand of a pairwise dot product. */
-  const inSmall = (k: number, n: number, K: number): number => ((n >>> 4) * ((K + 1) >>> 1) + (k >>> 1)) * 2 * P + 2 * (n & 15) + (k & 1);
-
   return {
     packB(dst, src, K, N, ld, transposed, bytes) {
       eachPlace(K, N, (place, k, n) => {
@@ -51,17 +49,18 @@ export function plainMatrices({ u8, u32, i32, f32 }: Views): Pick<Kernels, Names
     gemm(C, ldc, A, lda, B, M, N, K, accumulate) {
       gemmWith(C, ldc, A, lda, M, N, K, accumulate, (k, n) => i32[(B >>> 2) + inPanel(k, n, K)]);
     },
-    packSmall(dst, src, K, N, ld, transposed, bytes) {
-      const pairs = (K + 1) & ~1;
-      eachPlace(pairs, N, (_, k, n) => {
-        const value = n < N && k < K ? element(src, bytes, transposed ? n * ld + k : k * ld + n) : 0;
-        const place = dst + inSmall(k, n, K) * bytes;
-        u8[place] = value;
-        if (bytes === 2) u8[place + 1] = value >> 8;
-      });
+    packHalves(dst, src, K, N, ld, transposed) {
+      for (let panel = 0, at = dst; panel < N; panel += P)
+        for (let k = 0; k < K; k += 2)
+          for (let j = 0; j < 2 * P; j++, at += 2) {
+            const [row, column] = [k + (j & 1), panel + (j >> 1)];
+            const value = row < K && column < N ? element(src, 2, transposed ? column * ld + row : row * ld + column) : 0;
+            u8[at] = value;
+            u8[at + 1] = value >> 8;
+          }
     },
-    gemmSmall(C, ldc, A, lda, B, bytes, M, N, K, accumulate) {
-      gemmWith(C, ldc, A, lda, M, N, K, accumulate, (k, n) => element(B, bytes, inSmall(k, n, K)));
+    gemmSmall(C, ldc, A, lda, B, format, M, N, K, accumulate) {
+      gemmWith(C, ldc, A, lda, M, N, K, accumulate, (k, n) => entryOf(u8, B, format, K, k, n));
     },
     packBF32(dst, src, K, N, ld, transposed) {
       eachPlace(K, N, (place, k, n) => {

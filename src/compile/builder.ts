@@ -15,7 +15,10 @@ export interface T extends TensorDecl {
 
 export interface WeightTensor {
   readonly shape: readonly number[];
+  /** Made when asked for, where a model's would not fit into memory together. */
   readonly data: Int32Array;
+  /** A matrix kept in blocks instead. */
+  readonly blocks?: Uint8Array;
 }
 
 export const lastDim = (t: { shape: readonly Dim[] }): number => {
@@ -71,9 +74,9 @@ export class Builder {
     return { share: o.share === false ? undefined : made[0], wire: o.wire ? made.at(-1) : undefined };
   }
 
-  weight(name: string, shape: readonly number[], data: Int32Array): string {
+  weight(name: string, shape: readonly number[], data: Int32Array | (() => Int32Array), blocks?: Uint8Array): string {
     if (this.weights.has(name)) throw new ProgramError(`weight '${name}' is made twice`);
-    this.weights.set(name, { shape, data });
+    this.weights.set(name, typeof data === 'function' ? lazily(shape, data, blocks) : { shape, data });
     return name;
   }
 
@@ -98,6 +101,14 @@ export interface ExtendOptions {
   readonly share?: boolean;
   readonly wire?: boolean;
 }
+
+const lazily = (shape: readonly number[], make: () => Int32Array, blocks?: Uint8Array): WeightTensor => ({
+  shape,
+  get data() {
+    return make();
+  },
+  blocks,
+});
 
 const strip = (t: T): TensorDecl & { shape: readonly Dim[] } => ({ kind: t.kind, bits: t.bits, scale: t.scale, bound: t.bound, shape: t.shape });
 

@@ -24,6 +24,8 @@ function ownKernels(): Kernels {
   return kernels;
 }
 
+export const maskNonce = (tensor: number, party: 0 | 1): readonly [number, number, number] => [weightStep, tensor, party];
+
 /** n words of the mask B_party of tensor number `tensor`. */
 export function maskWords(seed: Uint8Array, tensor: number, party: 0 | 1, n: number, k: Kernels = ownKernels()): Int32Array {
   const out = new Int32Array(n);
@@ -32,7 +34,7 @@ export function maskWords(seed: Uint8Array, tensor: number, party: 0 | 1, n: num
   k.u8.set(seed, key);
   for (let first = 0; first < n; first += batch) {
     const count = Math.min(batch, n - first);
-    k.prg(dst, key, weightStep, tensor, party, 32, first, count, key + 64);
+    k.prg(dst, key, ...maskNonce(tensor, party), 32, first, count, key + 64);
     out.set(k.i32.subarray(dst / 4, dst / 4 + count), first);
   }
   k.u8.fill(0, dst, key + 32);

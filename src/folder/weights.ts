@@ -6,13 +6,18 @@ import { ModelError, sizeOf } from '../graph/graph.ts';
 import type { SafeTensors, TensorData } from '../import/safetensors.ts';
 import { openSafetensors } from '../import/safetensors-file.ts';
 import { type Program, ProgramError } from '../program/program.ts';
+import type { Stored } from '../runtime/footprint.ts';
+import type { Reader } from '../runtime/matrices.ts';
 import type { Role, WeightSource } from '../runtime/model.ts';
 import { canonical, hashOf, parseJson, readText, writeTensors } from './files.ts';
-import { maskWords, newSeed, readSeeds, writeSeeds } from './seeds.ts';
+import { FileReader } from './reader.ts';
+import { maskNonce, maskWords, newSeed, readSeeds, writeSeeds } from './seeds.ts';
 
 export interface Integers {
   readonly shape: readonly number[];
   readonly data: Int32Array;
+  /** A matrix in blocks (ring/kernels/panels.ts): bytes as they are stored, in place of data. */
+  readonly blocks?: Uint8Array;
 }
 
 export type WeightKind = Program['weights'];
@@ -30,12 +35,16 @@ export function roleWeightFiles(role: Role, kind: WeightKind): readonly string[]
 
 const byName = (a: string, b: string): number => (a < b ? -1 : 1);
 
-/** weights.safetensors: 16 bits a value where a tensor's values fit, else 32. Returns the file's hash. */
+/** weights.safetensors: 16 bits a value where a tensor's values fit, else 32; blocks as they are. Returns the file's hash. */
 export function writePublic(dir: string, weights: ReadonlyMap<string, Integers>): string {
   const tensors = new Map<string, TensorData>();
-  for (const [name, { shape, data }] of weights) {
-    const small = data.every((v) => v >= -32768 && v < 32768);
-    tensors.set(name, small ? { dtype: 'I16', shape, data: Int16Array.from(data) } : { dtype: 'I32', shape, data });
+  for (const [name, w] of weights) {
+    if (w.blocks) tensors.set(name, { dtype: 'U8', shape: [w.blocks.length], data: w.blocks });
+    else {
+      const { shape, data } = w;
+      const small = data.every((v) => v >= -32768 && v < 32768);
+      tensors.set(name, small ? { dtype: 'I16', shape, data: Int16Array.from(data) } : { dtype: 'I32', shape, data });
+    }
   }
   return writeTensors(join(dir, publicFile), tensors);
 }
@@ -96,9 +105,10 @@ const lazily = (shape: readonly number[], words: () => Int32Array): TensorData =
 });
 
 /** A role's weights, read when asked for; `close` lets go of the file. */
-export interface OpenWeights extends WeightSource {
-  /** Shapes by name: what the role's files say, nothing read yet. */
-  readonly shapes: ReadonlyMap<string, readonly number[]>;
+export interface OpenWeights extends WeightSource, Stored {
+  elementBytes(name: string): 2 | 4;
+  /** Reads matrices that are not kept in memory, ahead of their use. */
+  reader?(): Reader;
   close(): void;
 }
 
@@ -108,14 +118,30 @@ export function openWeights(dir: string, role: Role, kind: WeightKind, hash: str
     throw new ProgramError(`internal: ${role} asks for weights it does not hold`);
   };
   if (role === 'dealer')
-    return kind === 'public' ? { words: nothing, weightMask: nothing, shapes: new Map(), close() {} } : dealerMasks(dir, hash, nothing);
+    return kind === 'public'
+      ? { words: nothing, weightMask: nothing, shapes: new Map(), elementBytes: () => 4, close() {} }
+      : dealerMasks(dir, hash, nothing);
   const path = join(dir, kind === 'public' ? publicFile : maskedFile);
   const file = openSafetensors(path);
   try {
     if (hashOf(path) !== hash)
       throw new ModelError(`${path}: not the weights this program was compiled with (its SHA-256 differs); compile the model again`);
     const shapes = new Map([...file.tensors].map(([name, { shape }]) => [name, shape]));
-    const open = { words: (name: string) => integers(file, name), shapes, close: () => file.close() };
+    let reader: FileReader | undefined;
+    const open = {
+      words: (name: string) => integers(file, name),
+      bytes: (name: string) => file.bytes(name),
+      elementBytes: (name: string): 2 | 4 => (file.tensors.get(name)?.dtype === 'I16' ? 2 : 4),
+      reader() {
+        reader ??= new FileReader(path, file);
+        return reader;
+      },
+      shapes,
+      close() {
+        reader?.close();
+        file.close();
+      },
+    };
     if (kind === 'public') return { ...open, weightMask: nothing };
     const [seed] = readSeeds(join(dir, 'seed'), hash, 1);
     const own = role === 'p0' ? 0 : 1;
@@ -127,9 +153,13 @@ export function openWeights(dir: string, role: Role, kind: WeightKind, hash: str
         if (party !== own || !shape) return nothing();
         return { shape, data: maskWords(seed, numbers.get(name) as number, own, sizeOf(shape)) };
       },
+      maskStream(party, name) {
+        if (party !== own) return nothing();
+        return { seed, nonce: maskNonce(numbers.get(name) as number, own) };
+      },
       close() {
         seed.fill(0);
-        file.close();
+        open.close();
       },
     };
   } catch (e) {
@@ -147,6 +177,8 @@ function dealerMasks(dir: string, hash: string, nothing: () => never): OpenWeigh
   return {
     words: nothing,
     shapes,
+    elementBytes: () => 4,
+    maskStream: (party, name) => ({ seed: seeds[party], nonce: maskNonce(numbers.get(name) as number, party) }),
     close() {
       for (const s of seeds) s.fill(0);
     },

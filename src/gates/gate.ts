@@ -81,6 +81,22 @@ export interface Cost {
   readonly dealerMacs: number;
 }
 
+/** Rows and columns of a matrix of weights, packed for a product: words (packB), or panels of a format. */
+export interface Tile {
+  readonly at: Ptr;
+  /** 0: words. */
+  readonly format: number;
+  readonly row: number;
+  readonly column: number;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** A matrix [K, N] of weights: in memory as one tile, or made a tile at a time, read from disk or drawn from a seed. A tile lives until the next. */
+export interface Matrix {
+  tiles(): Iterable<Tile>;
+}
+
 interface RoleContext {
   readonly k: Kernels;
   readonly step: number;
@@ -92,6 +108,7 @@ interface RoleContext {
   words(n: number): Ptr;
   /** n words that live until the next yield. */
   temp(n: number): Ptr;
+  tiles(m: Matrix): Iterable<Tile>;
 }
 
 export interface PartyContext extends RoleContext {
@@ -139,6 +156,10 @@ export interface RoleWeights {
   words(name: string): { readonly shape: readonly number[]; readonly data: Int32Array };
   /** Words of the model's weight mask B_i that this role can draw (parties: their own; dealer: either). */
   weightMask(party: 0 | 1, name: string): { readonly shape: readonly number[]; readonly data: Int32Array };
+  /** The matrix [K, N] that `words` names, or its blocks of so many bits, in the fewest bits that hold it; F of a private one. */
+  matrix(name: string, K: number, N: number, blocks?: number): Matrix;
+  /** Σ B_i of these parties, for a matrix. */
+  maskMatrix(parties: readonly (0 | 1)[], name: string, K: number, N: number): Matrix;
 }
 
 export interface Gate<A = any, L = any> {
@@ -172,6 +193,8 @@ export interface Plain {
 export interface PlainWeights {
   /** Real values: integers divided by nothing; the gate's attrs say the scale. */
   words(name: string): { readonly shape: readonly number[]; readonly data: Int32Array };
+  /** A matrix kept in blocks, as it is stored. */
+  bytes?(name: string): Uint8Array;
 }
 
 export const free: Cost = { rounds: 0, openedBytes: 0, correctionBytes: 0, partyMacs: 0, dealerMacs: 0 };

@@ -2,16 +2,19 @@
  * Matrix products.
  *
  * matmulPublic   [Z]_i = [X]_i·W + b: local; W is known to both parties.
- * matmulPrivate  W = F + B with B drawn from two seeds when the model was protected; F is known to both parties and never to the dealer.
- *                [Z]_i = X·[W]_i + ρ_i·F + [RB]_i, where X = x − R is x's opening; [W]_0 = F + B_0, [W]_1 = B_1. The dealer sends [RB].
+ * matmulPrivate  W = F + B with B = B_0 + B_1 drawn from two seeds when the model was protected; F is known to both parties and never to the
+ *                dealer. With X = x − R, x's opening, x·W = X·F + X·B + R·F + R·B, so
+ *                  [Z]_0 = (X + ρ_0)·F + X·B_0 + [RB]_0,  [Z]_1 = ρ_1·F + X·B_1 + [RB]_1.
+ *                The dealer sends [RB].
  * matmulShared   [Z]_i = X·[y]_i + ρ_i·Y + [RS]_i for two opened wires. The dealer sends [RS].
  *
  * None of them opens anything: what they use was opened by `open` under full masks. R is used with W and with S in products that
  * stay shared; corrections are one-time-padded by party 0's PRG words.
  * Sources: Beaver (CRYPTO 1991); masked weights kept across runs as in SecureML (IEEE S&P 2017), section IV.
  */
-import { gemmScratch, packedBytes, panelWords } from '../ring/kernels/kernels.ts';
-import { ProgramError, free, size, stream, type BoundGate, type DealerContext, type Gate, type PartyContext, type Plain, type RoleWeights } from './gate.ts';
+import { gemmScratch, packedBytes, panelWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { unpackPanels } from '../ring/kernels/panels.ts';
+import { type BoundGate, type DealerContext, free, type Gate, type Matrix, type PartyContext, type Plain, type PlainWeights, ProgramError, type RoleWeights, size, stream } from './gate.ts';
 
 export interface WeightAttrs {
   /** [K, N] integers. */
@@ -20,11 +23,13 @@ export interface WeightAttrs {
   readonly bias?: string;
   readonly K: number;
   readonly N: number;
+  /** Public weights: `weight` holds blocks of so many bits (ring/kernels/panels.ts), as bytes. */
+  readonly blocks?: 4 | 8;
 }
 
-interface PublicPanels {
-  W: number;
-  bias: number;
+interface PublicMatrix {
+  readonly W?: Matrix;
+  readonly bias: number;
 }
 
 const rowsOf = (g: BoundGate<WeightAttrs>): number => g.ins[0].size / g.attrs.K;
@@ -34,14 +39,19 @@ function productShape(a: WeightAttrs, [x]: readonly (readonly number[])[]): (rea
   return [[...x.slice(0, -1), a.N]];
 }
 
-function pack(w: RoleWeights, data: Int32Array, K: number, N: number): number {
-  const panels = w.keep(panelWords(K, N));
-  w.k.packB(panels, w.lend(data), K, N, N, 0, 4);
-  return panels;
+/** C [rows, N] (+)= A [rows, K]·m, tile by tile. */
+function times(c: PartyContext | DealerContext, m: Matrix, g: BoundGate<WeightAttrs>, C: Ptr, A: Ptr, accumulate: boolean, scratch: Ptr): void {
+  const { K, N } = g.attrs;
+  for (const t of c.tiles(m)) {
+    const [to, from] = [C + 4 * t.column, A + 4 * t.row];
+    const more = accumulate || t.row > 0 ? 1 : 0;
+    if (t.format === 0) c.k.gemm(to, N, from, K, t.at, rowsOf(g), t.columns, t.rows, more, scratch);
+    else c.k.gemmSmall(to, N, from, K, t.at, t.format, rowsOf(g), t.columns, t.rows, more, scratch);
+  }
 }
 
-function weightsPlain(a: WeightAttrs, [x]: readonly Plain[], w: { words(name: string): { data: Int32Array } }): Float64Array[] {
-  const W = w.words(a.weight).data.slice();
+function weightsPlain(a: WeightAttrs, [x]: readonly Plain[], w: PlainWeights): Float64Array[] {
+  const W = a.blocks ? unpackPanels(w.bytes!(a.weight), a.blocks, a.K, a.N) : w.words(a.weight).data.slice();
   const bias = a.bias ? w.words(a.bias).data.slice() : undefined;
   const rows = x.data.length / a.K;
   const z = new Float64Array(rows * a.N);
@@ -55,40 +65,40 @@ function weightsPlain(a: WeightAttrs, [x]: readonly Plain[], w: { words(name: st
   return [z];
 }
 
-export const matmulPublic: Gate<WeightAttrs, PublicPanels> = {
+export const matmulPublic: Gate<WeightAttrs, PublicMatrix> = {
   name: 'matmulPublic',
   shapes: productShape,
   cost: (g) => ({ ...free, partyMacs: g.ins[0].size * g.attrs.N }),
   load(w, a) {
-    if (w.role === 'dealer') return { W: 0, bias: 0 };
-    return { W: pack(w, w.words(a.weight).data, a.K, a.N), bias: a.bias && w.role === 'p0' ? w.keepWords(w.words(a.bias).data) : 0 };
+    if (w.role === 'dealer') return { bias: 0 };
+    return { W: w.matrix(a.weight, a.K, a.N, a.blocks), bias: a.bias && w.role === 'p0' ? w.keepWords(w.words(a.bias).data) : 0 };
   },
   *party(p, g) {
-    const { K, N } = g.attrs;
     const [x, z] = [g.ins[0], g.outs[0]];
-    p.k.gemm(z.at, N, x.at, K, g.loaded.W, rowsOf(g), N, K, 0, p.temp(gemmScratch / 4));
-    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, N, 1, z.size);
+    times(p, g.loaded.W!, g, z.at, x.at, false, p.temp(gemmScratch / 4));
+    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, g.attrs.N, 1, z.size);
   },
   plain: weightsPlain,
 };
 
-interface PrivatePanels {
-  /** Parties: [W]_i and F; dealer: B. Panels. */
-  own: number;
-  F: number;
-  bias: number;
+interface PrivateMatrix {
+  /** Parties. */
+  readonly F?: Matrix;
+  /** Parties: B_i; dealer: B. */
+  readonly B: Matrix;
+  readonly bias: number;
 }
 
 const plus = (a: Int32Array, b: Int32Array): Int32Array => a.map((v, i) => (v + b[i]) | 0);
 
-/** This party's share of a private vector or matrix: F + B_0, or B_1. */
+/** This party's share of a private vector: F + B_0, or B_1. */
 export function weightShare(w: RoleWeights, name: string): Int32Array {
   return w.role === 'p0' ? plus(w.words(name).data, w.weightMask(0, name).data) : w.weightMask(1, name).data.slice();
 }
-/** The dealer's whole mask B. */
+/** The dealer's whole mask B of a vector. */
 export const wholeMask = (w: RoleWeights, name: string): Int32Array => plus(w.weightMask(0, name).data.slice(), w.weightMask(1, name).data);
 
-export const matmulPrivate: Gate<WeightAttrs, PrivatePanels> = {
+export const matmulPrivate: Gate<WeightAttrs, PrivateMatrix> = {
   name: 'matmulPrivate',
   shapes: productShape,
   cost: (g) => ({
@@ -97,28 +107,31 @@ export const matmulPrivate: Gate<WeightAttrs, PrivatePanels> = {
     partyMacs: 2 * g.ins[0].size * g.attrs.N,
     dealerMacs: g.ins[0].size * g.attrs.N,
   }),
-  load(w, a) {
-    if (w.role === 'dealer') return { own: pack(w, wholeMask(w, a.weight), a.K, a.N), F: 0, bias: 0 };
+  load(w, { weight, bias, K, N }) {
+    if (w.role === 'dealer') return { B: w.maskMatrix([0, 1], weight, K, N), bias: 0 };
     return {
-      own: pack(w, weightShare(w, a.weight), a.K, a.N),
-      F: pack(w, w.words(a.weight).data, a.K, a.N),
-      bias: a.bias ? w.keepWords(weightShare(w, a.bias)) : 0,
+      F: w.matrix(weight, K, N),
+      B: w.maskMatrix([w.role === 'p0' ? 0 : 1], weight, K, N),
+      bias: bias ? w.keepWords(weightShare(w, bias)) : 0,
     };
   },
   dealer(d, g) {
-    const { K, N } = g.attrs;
     const RB = d.temp(g.outs[0].size);
-    d.k.gemm(RB, N, g.ins[0].mask, K, g.loaded.own, rowsOf(g), N, K, 0, d.temp(gemmScratch / 4));
+    times(d, g.loaded.B, g, RB, g.ins[0].mask, false, d.temp(gemmScratch / 4));
     d.correct(RB, stream.correction, 32, g.outs[0].size);
   },
   *party(p, g) {
-    const { K, N } = g.attrs;
     const [x, z] = [g.ins[0], g.outs[0]];
     const scratch = p.temp(gemmScratch / 4);
+    let left = x.rho;
+    if (p.index === 0) {
+      left = p.temp(x.size);
+      p.k.add(left, x.at, x.rho, x.size);
+    }
     p.correction(z.at, stream.correction, 32, z.size);
-    p.k.gemm(z.at, N, x.at, K, g.loaded.own, rowsOf(g), N, K, 1, scratch);
-    p.k.gemm(z.at, N, x.rho, K, g.loaded.F, rowsOf(g), N, K, 1, scratch);
-    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, N, 1, z.size);
+    times(p, g.loaded.F!, g, z.at, left, true, scratch);
+    times(p, g.loaded.B, g, z.at, x.at, true, scratch);
+    if (g.loaded.bias) p.k.affine(z.at, z.at, 0, g.loaded.bias, g.attrs.N, 1, z.size);
   },
   plain: weightsPlain,
 };

@@ -3,7 +3,7 @@
  *
  * Every draw names (step, gate, stream), each used for one value only; the mask ledger listens here and checks it.
  */
-import type { DealerContext, Params, PartyContext } from '../gates/gate.ts';
+import type { DealerContext, Matrix, Params, PartyContext, Tile } from '../gates/gate.ts';
 import { type Kernels, packedBytes, type Ptr } from '../ring/kernels/kernels.ts';
 
 /** Working memory: n words, from the plan when running, from an allocator when planning. */
@@ -45,6 +45,9 @@ export class PartyPart implements PartyContext {
   }
   temp(n: number): Ptr {
     return this.memory.temp(n);
+  }
+  tiles(m: Matrix): Iterable<Tile> {
+    return tilesOf(m, this.place);
   }
   mask(dst: Ptr, stream: number, bits: number, n: number): void {
     this.k.prg(dst, this.key, this.step, this.gate, stream, bits, 0, n, this.place.scratch);
@@ -90,6 +93,9 @@ export class DealerPart implements DealerContext {
   temp(n: number): Ptr {
     return this.memory.temp(n);
   }
+  tiles(m: Matrix): Iterable<Tile> {
+    return tilesOf(m, this.place);
+  }
   half(party: 0 | 1, dst: Ptr, stream: number, bits: number, n: number): void {
     this.k.prg(dst, this.keys[party], this.step, this.gate, stream, bits, 0, n, this.place.scratch);
   }
@@ -118,6 +124,9 @@ export class DealerPart implements DealerContext {
 const views: Partial<Kernels> = { u32: new Uint32Array(0) };
 export const silentKernels = new Proxy(views, { get: (own, key) => own[key as keyof Kernels] ?? (() => {}) }) as Kernels;
 export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0, params: {} };
+
+/** None while planning: a tile may have to be read first. */
+const tilesOf = (m: Matrix, place: Place): Iterable<Tile> => (place === nowhere ? [] : m.tiles());
 
 /** Plays back what the plan found for a gate, in the order of its calls. */
 export function planned(places: readonly Ptr[]): Memory {

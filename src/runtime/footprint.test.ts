@@ -14,7 +14,7 @@ test.each(['public', 'private'] as const)('of a model with %s weights: what load
   const { program } = readCompiled(at(kind));
   for (const role of ['p0', 'p1', 'dealer'] as const) {
     const weights = weightSource(at(kind), role);
-    const found = footprint(program, role, weights.shapes);
+    const found = footprint(program, role, weights);
     // Memory for all of it and not a page more.
     const k = wasmKernels(newMemory(Math.max(found.loading, found.weights + found.step)));
     const model = loadModel(program, role, k, weights);

@@ -22,21 +22,50 @@ export interface Footprint {
 
 const largest = (program: Program): Params => Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
 
-/** `shapes`: of the role's tensors, by name. Throws MemoryFull when not even one step fits into the largest memory. */
-export function footprint(program: Program, role: Role, shapes: ReadonlyMap<string, readonly number[]>): Footprint {
+/** What a role's files say of its tensors, nothing read yet. */
+export interface Stored {
+  /** By name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  elementBytes(name: string): 2 | 4;
+}
+
+/** `kept`: bytes of matrices that stay in memory; all unless told. Throws MemoryFull when not even one step fits into the largest memory. */
+export function footprint(program: Program, role: Role, stored: Stored, kept?: number): Footprint {
   let zeros = new Int32Array(0);
   const sized = (name: string): { shape: readonly number[]; data: Int32Array } => {
-    const shape = shapes.get(name);
+    const shape = stored.shapes.get(name);
     if (!shape) throw new ProgramError(`no tensor '${name}' in this role's weights, which the program uses`);
     const n = shape.reduce((a, b) => a * b, 1);
     if (zeros.length < n) zeros = new Int32Array(n);
     return { shape, data: zeros.subarray(0, n) };
   };
-  const source: WeightSource = { words: sized, weightMask: (_, name) => sized(name) };
+  const source: WeightSource = {
+    words: sized,
+    weightMask: (_, name) => sized(name),
+    bytes: (name) => new Uint8Array(sized(name).data.buffer, 0, sized(name).data.length * (stored.elementBytes(name) === 2 ? 2 : 1)),
+    elementBytes: (name) => stored.elementBytes(name),
+    maskStream: () => ({ seed: new Uint8Array(32), nonce: [0, 0, 0] }),
+  };
+  const storage = kept === undefined ? undefined : { bytes: kept, reader: { add: () => 0, take: () => new Uint8Array(0) } };
   const passing = { top: 0 };
-  const model = loadModel(program, role, measuring(largestMemory, passing), source);
+  const model = loadModel(program, role, measuring(largestMemory, passing), source, storage);
   return { weights: model.end, loading: Math.max(model.end, passing.top), step: stepBytes(model), caches: cacheBytes(program, role) };
 }
+
+/**
+ * Bytes of matrices to keep in a memory of `bytes` that must also hold `places` steps and a session's caches. Undefined: all of them fit.
+ * Below zero: what the rest lacks.
+ */
+export function keptBytes(program: Program, role: Role, stored: Stored, bytes: number, places: number): number | undefined {
+  const whole = roughly(program, role, stored) < bytes ? needs(footprint(program, role, stored), places) : Infinity;
+  if (whole <= bytes) return undefined;
+  return bytes - needs(footprint(program, role, stored, 0), places);
+}
+const needs = ({ weights, loading, step, caches }: Footprint, places: number): number => Math.max(loading, weights + places * step + caches);
+/** No less than its tensors: one look at their sizes spares measuring what cannot fit. */
+const roughly = (program: Program, role: Role, { shapes, elementBytes }: Stored): number =>
+  (program.weights === 'private' && role !== 'dealer' ? 2 : 1) *
+  [...shapes].reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, elementBytes(name) === 2 ? 2 : 1), 0);
 
 /** Bytes a step of this model takes at the largest parameters. Throws MemoryFull when the largest memory there is has no room for it. */
 export const stepBytes = (model: Model): number =>
@@ -44,13 +73,13 @@ export const stepBytes = (model: Model): number =>
 
 /** Kernels that do nothing, over views that keep nothing but the end of what was written to them whole. */
 function measuring(bytes: number, passing: { top: number }): Kernels {
-  const view = {
+  const view = (unit: number) => ({
     length: bytes,
     set(values: ArrayLike<number>, at: number): void {
-      passing.top = Math.max(passing.top, 4 * (at + values.length));
+      passing.top = Math.max(passing.top, unit * (at + values.length));
     },
-  };
+  });
   // Written word by word: what lies beyond a typed array's end is dropped. Such writes, and doubles, go to memory that is kept.
-  const views: Record<string, unknown> = { u8: view, i32: view, u32: new Uint32Array(0), f32: view, f64: { set(): void {} } };
+  const views: Record<string, unknown> = { u8: view(1), i32: view(4), u32: new Uint32Array(0), f32: view(4), f64: { set(): void {} } };
   return new Proxy({} as Kernels, { get: (_, name) => views[name as string] ?? silentKernels[name as keyof Kernels] });
 }

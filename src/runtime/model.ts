@@ -1,20 +1,17 @@
 /**
  * A program with its weights in one role's memory: panels packed, constants laid out, ready for any number of runs.
  */
-import type { BoundGate, BoundTensor, RoleWeights } from '../gates/gate.ts';
+import type { BoundGate, BoundTensor } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { type Binding, bind } from '../program/bind.ts';
-import { type Params, type Program, ProgramError } from '../program/program.ts';
+import type { Params, Program } from '../program/program.ts';
 import { type Kernels, prgScratch, type Ptr } from '../ring/kernels/kernels.ts';
+import { Shelf, type Storage, type WeightSource } from './shelf.ts';
 import { type Plan, type RingPlan, planDealer, planParty, planRing } from './plan.ts';
 
-export type Role = 'p0' | 'p1' | 'dealer';
+export { MemoryFull, type Storage, type WeightSource } from './shelf.ts';
 
-/** Integer tensors by name, as they enter the ring; and, for private weights, the mask words a role can draw. */
-export interface WeightSource {
-  words(name: string): { shape: readonly number[]; data: Int32Array };
-  weightMask(party: 0 | 1, name: string): { shape: readonly number[]; data: Int32Array };
-}
+export type Role = 'p0' | 'p1' | 'dealer';
 
 export interface Model {
   readonly program: Program;
@@ -30,57 +27,11 @@ export interface Model {
 /** Bytes at the bottom of the memory that belong to the kernels' own constants. */
 const reserved = 65536;
 
-/** What a model, or a step at its parameters, needs does not fit into the memory it was given. */
-export class MemoryFull extends ProgramError {}
-
-/** Hands out memory from `top` up to `limit`, for what stays. */
-class Shelf implements RoleWeights {
-  constructor(readonly role: Role, readonly k: Kernels, private readonly source: WeightSource, public top: Ptr, private readonly limit: Ptr, private readonly name: string) {}
-
-  keep(n: number): Ptr {
-    const at = this.top;
-    this.room(at + Math.ceil((4 * n) / 64) * 64);
-    this.top = at + Math.ceil((4 * n) / 64) * 64;
-    return at;
-  }
-  private room(to: Ptr): void {
-    if (to > this.limit) throw new MemoryFull(`${this.name} needs more than the ${Math.floor(this.limit / 2 ** 20)} MiB of one memory: use shorter inputs or a smaller model`);
-  }
-  lend(values: Int32Array): Ptr {
-    this.room(this.top + 4 * values.length);
-    this.k.i32.set(values, this.top / 4);
-    return this.top;
-  }
-  keepWords(values: ArrayLike<number>): Ptr {
-    const at = this.keep(values.length);
-    if (values instanceof Int32Array) this.k.i32.set(values, at / 4);
-    else for (let i = 0; i < values.length; i++) this.k.u32[at / 4 + i] = modulo32(values[i]);
-    return at;
-  }
-  keepF32(values: ArrayLike<number>): Ptr {
-    const at = this.keep(values.length);
-    this.k.f32.set(values, at / 4);
-    return at;
-  }
-  keepF64(values: ArrayLike<number>): Ptr {
-    const at = this.keep(2 * values.length);
-    this.k.f64.set(values, at / 8);
-    return at;
-  }
-  words(name: string) {
-    return this.source.words(name);
-  }
-  weightMask(party: 0 | 1, name: string) {
-    return this.source.weightMask(party, name);
-  }
-}
-
-/** An integer of any size below 2^53 as a word. */
-export const modulo32 = (v: number): number => ((v % 2 ** 32) + 2 ** 32) % 2 ** 32;
-
-export function loadModel(program: Program, role: Role, k: Kernels, source: WeightSource): Model {
-  const shelf = new Shelf(role, k, source, reserved, k.u8.length, `the model ${program.name}`);
+/** `storage`: what of the weights stays in memory; all of them unless told. */
+export function loadModel(program: Program, role: Role, k: Kernels, source: WeightSource, storage?: Storage): Model {
+  const shelf = new Shelf(role, k, source, reserved, k.u8.length, `the model ${program.name}`, storage);
   const loaded = program.gates.map((g) => (varies(g.attrs) ? undefined : gates.get(g.gate)?.load?.(shelf, g.attrs)));
+  shelf.finish();
   return { program, role, k, source, loaded, end: shelf.top };
 }
 

@@ -11,7 +11,7 @@ import { SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
 import { canonical, type OpenWeights, readRole } from '../folder/index.ts';
 import type { Program } from '../program/program.ts';
-import { footprint, largestMemory } from '../runtime/footprint.ts';
+import { footprint, keptBytes, largestMemory } from '../runtime/footprint.ts';
 import { loadModel, type Model, type Role } from '../runtime/model.ts';
 import { defaultLimits } from '../session/events.ts';
 import { type ModelStore, type Takes, unknownModel } from '../session/store.ts';
@@ -148,7 +148,7 @@ export class RoleModels implements ModelStore, Catalogue {
     const folder = readRole(from, this.role, hash);
     const weights = folder.weights();
     try {
-      const bytes = this.bytesOf(folder.program, weights);
+      const { bytes } = this.bytesOf(folder.program, weights);
       if (bytes > this.options.memory) throw this.tooLarge(folder.program.name, bytes, 0);
     } finally {
       weights.close();
@@ -196,9 +196,10 @@ export class RoleModels implements ModelStore, Catalogue {
     const { program, weights } = this.checked(hash);
     let space: Space | undefined;
     try {
-      const bytes = this.bytesOf(program, weights);
+      const { bytes, kept } = this.bytesOf(program, weights);
       space = Space.for(bytes, this.makeRoom(name, bytes), threads);
-      const entry = { model: loadModel(program, role, space.view(bytes), weights), weights, space, held: 0 };
+      const storage = kept === undefined ? undefined : { bytes: kept, reader: weights.reader?.() };
+      const entry = { model: loadModel(program, role, space.view(bytes), weights, storage), weights, space, held: 0 };
       this.resident.set(hash, entry);
       this.tell({ kind: 'loaded', hash, name, bytes: space.bytes });
       return entry;
@@ -227,12 +228,16 @@ export class RoleModels implements ModelStore, Catalogue {
   /**
    * Bytes the model takes in memory: its weights, a place for each step that may run at once, and caches of sessions. Where lengths vary, a few places more:
    * one that is kept prepared saves the next step of its length 50 to 80 ms (MiniLM), and steps of many lengths leave gaps.
+   * `kept`: of a model that goes beyond the cap, what of its matrices stays in memory.
    */
-  private bytesOf(program: Program, weights: OpenWeights): number {
-    const { weights: own, loading, step, caches } = footprint(program, this.role, weights.shapes);
+  private bytesOf(program: Program, weights: OpenWeights): { bytes: number; kept?: number } {
     const places = (this.options.lanes ?? defaultLimits.lanes) + (Object.keys(program.params).length > 0 ? sparePlaces : 0);
+    const cap = Math.min(largestMemory, this.options.memory);
+    const kept = keptBytes(program, this.role, weights, cap, places);
+    if (kept !== undefined) return { bytes: cap - Math.min(0, kept), kept };
+    const { weights: own, loading, step, caches } = footprint(program, this.role, weights);
     const least = Math.max(loading, own + places * step + caches);
-    return Math.min(largestMemory, Math.max(least, Math.min(least + (keptSessions - 1) * caches, this.options.memory)));
+    return { bytes: Math.min(largestMemory, Math.max(least, Math.min(least + (keptSessions - 1) * caches, this.options.memory))) };
   }
 
   /** 'too-large': it never fits; 'out-of-memory': not beside those in use. */

@@ -49,6 +49,8 @@ export interface Cluster {
 export interface ClusterOptions {
   /** Threads each role computes with. Default: the machine's cores shared out among the three. */
   readonly threads?: number;
+  /** Bytes of memory each role keeps to; weights that go beyond it stay on disk. */
+  readonly memory?: number;
   readonly timeoutSeconds?: number;
   readonly keepReceived?: boolean;
   readonly profile?: boolean;
@@ -175,6 +177,7 @@ export async function startCluster(dir: string, options: ClusterOptions = {}): P
           keepReceived: options.keepReceived ?? false,
           profile: options.profile ?? false,
           threads: options.threads ?? sharedOut(),
+          memory: options.memory,
         };
         at[p.role] = { host, port: (await p.ask({ kind: 'start', config }, 'listening', Math.max(silenceTimeout, loading))).port };
       }),

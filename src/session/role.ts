@@ -11,6 +11,7 @@ import { check } from '../program/check.ts';
 import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { parallelKernels } from '../ring/kernels/parallel.ts';
+import { keptBytes } from '../runtime/footprint.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { DealerHost } from './dealer.ts';
@@ -30,6 +31,8 @@ export interface RoleConfig {
   readonly profile: boolean;
   /** Threads this role computes with, this one included. */
   readonly threads: number;
+  /** Bytes of memory it keeps to, as much as one memory has unless told: matrices that go beyond it stay on disk. */
+  readonly memory?: number;
 }
 
 export type ToRole =
@@ -67,7 +70,9 @@ async function start(c: RoleConfig): Promise<void> {
   check(program);
   const bytes = 2 ** 32 - 2 ** 16;
   const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));
-  const model = loadModel(program, c.role, kernels, weightSource(c.dir, c.role));
+  const weights = weightSource(c.dir, c.role);
+  const stays = keptBytes(program, c.role, weights, Math.min(bytes, c.memory ?? bytes), 1);
+  const model = loadModel(program, c.role, kernels, weights, stays === undefined ? undefined : { bytes: stays, reader: weights.reader?.() });
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
   const profile: Profile = new Map();

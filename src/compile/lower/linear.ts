@@ -2,9 +2,11 @@
  * Linear: y = x·W + b, exact in the ring, at a scale per output channel as large as its range and the weights' precision allow.
  * A normalisation's γ and β before it go into W and b; a channel order before it goes into W's rows.
  */
-import { type GraphNode, ModelError } from '../../graph/graph.ts';
+import { type GraphNode, type LowBit, ModelError } from '../../graph/graph.ts';
+import { ProgramError } from '../../program/program.ts';
 import type { T } from '../builder.ts';
 import type { ValueRange } from '../calibrate.ts';
+import { blocksOf } from './blocks.ts';
 import { type Lowering, type RawOptions, room, type Val, weightBits } from './lowering.ts';
 
 /** Channels quieter than this part of the tensor get the bound of this part: their maxima are poorly known. */
@@ -30,7 +32,16 @@ export function linear(low: Lowering, node: GraphNode): void {
   const bias = node.inputs[2] ? low.constant(node.inputs[2]) : undefined;
   const [K, N] = W.shape;
   const out = node.outputs[0];
-  low.define(out, matrix(low, node.name, x, { K, N, W: W.data, bias: bias?.data }, low.range(out), out));
+  const weights: Weights = {
+    K,
+    N,
+    get W() {
+      return W.data;
+    },
+    bias: bias?.data,
+    lowBit: W.lowBit,
+  };
+  low.define(out, matrix(low, node.name, x, weights, low.range(out), out));
 }
 
 /** x·W + b in the forms a value can be had in. */
@@ -70,19 +81,17 @@ function withLoudChannels(low: Lowering, name: string, x: Val, w: Weights, range
     return b.extend(all, { s, scale: 2 ** f, bound, label }).share!;
   }
   const isLoud = new Set(loud);
-  const quiet = {
-    ...w,
-    W: Float32Array.from(w.W, (v, i) => (isLoud.has(i % w.N) ? 0 : v)),
-    bias: w.bias && Float32Array.from(w.bias, (v, j) => (isLoud.has(j) ? 0 : v)),
-  };
   const quietRange = channelsOnly(range, (j) => !isLoud.has(j));
-  const few = {
+  const few: Weights = {
     K: w.K,
     N: loud.length,
-    W: Float32Array.from({ length: w.K * loud.length }, (_, i) => w.W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]),
+    get W() {
+      const { W } = w;
+      return Float32Array.from({ length: w.K * loud.length }, (_, i) => W[Math.floor(i / loud.length) * w.N + loud[i % loud.length]]);
+    },
     bias: w.bias && loud.map((j) => w.bias![j]),
   };
-  const rest = product(low, name, x, quiet, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
+  const rest = product(low, name, x, w, quietRange, { scale: new Array(w.N).fill(2 ** (f + s)), exact: true, silent: isLoud });
   const main = b.extend(rest, { s, scale: 2 ** f, bound: 2 * quietRange.max }).share!;
   const lowest = 2 ** (f + Math.min(...loud.map((j) => drops[j])));
   const alone = product(
@@ -112,6 +121,22 @@ export interface Weights {
   /** [K, N] */
   readonly W: ArrayLike<number>;
   readonly bias?: ArrayLike<number>;
+  /** What W was made from, where its file has it in few bits. */
+  readonly lowBit?: LowBit;
+}
+
+/** Fraction bits that weights want, and that an input keeps in any case. */
+const [wantedBits, fewestBits] = [11, 7];
+
+/**
+ * Fraction bits of a product's input. Those of the product are shared out between it and the weights; where a loud output channel leaves few,
+ * the input, if it has not been rounded yet, gives some of its own to the weights.
+ */
+function inputBits(low: Lowering, x: Val, scales: readonly number[]): number {
+  const usual = low.bits(x);
+  if (!(x.raw || x.accumulate) || x.shares.has(usual)) return usual;
+  const least = Math.log2(Math.min(...scales));
+  return Math.min(usual, Math.max(fewestBits, Math.floor(least) - wantedBits));
 }
 
 /** x·W + b as an accumulator. */
@@ -119,37 +144,42 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const { scale: wanted, order } = o;
   const { K, N } = w;
   const base = x.affine?.base ?? x;
-  const bits = low.bits(base);
-  const input = low.share(base, bits);
-  const S = input.scale as number;
+  const powersAt = (most: number): number[] => channelScales(range, N, most);
+  const bits = inputBits(low, base, wanted ?? powersAt(tableBits + weightBits));
   // Whole inputs (one-hot rows) leave the fraction to the weights.
-  const most = Math.max(Math.min(Math.floor(Math.log2(S)) + weightBits, o.most ?? Infinity), tableBits);
-  const powers = channelScales(range, N, most);
+  const most = Math.max(Math.min(bits + weightBits, o.most ?? Infinity), tableBits);
+  const powers = powersAt(most);
   // One truncation takes all channels down to the wanted scale: before it, each has as many whole bits more as the loudest can have.
   const extra = wanted ? Math.floor(room - Math.log2(Math.max(range.max, 2 ** -6) * Math.max(...wanted))) : 0;
   const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.min(extra, Math.floor(Math.log2(powers[j] / s))))) : powers;
   const columns = order ?? Array.from({ length: N }, (_, j) => j);
   const rows = base.order;
-  const data = new Int32Array(K * N);
-  const offset = new Float64Array(N);
-  const muted = (c: number): boolean => o.silent?.has(c) ?? false;
-  for (let k = 0; k < K; k++) {
-    const source = rows ? rows[k] : k;
-    const gamma = x.affine ? x.affine.mul[source] : 1;
-    const beta = x.affine ? x.affine.add[source] : 0;
-    for (let j = 0; j < N; j++) {
-      const c = columns[j];
-      const v = w.W[source * N + c];
-      data[k * N + j] = Math.round((v * gamma * scales[c]) / S);
-      if (!muted(c)) offset[j] += beta * v;
-    }
-  }
-  const biases = Int32Array.from(offset, (o, j) => Math.round((o + (w.bias ? w.bias[columns[j]] : 0)) * scales[columns[j]]));
-  const b = low.b;
+  const silent = o.silent ?? new Set<number>();
   // A value asked for in two forms is two products, each with weights (and masks) of its own.
+  const { b } = low;
   if (b.weights.has(`${name}.weight`)) return product(low, `${name}.again`, x, w, range, o, label);
-  const weight = b.weight(`${name}.weight`, [K, N], data);
-  const biasName = w.bias || x.affine ? b.weight(`${name}.bias`, [N], biases) : undefined;
+  const keepsBlocks = w.lowBit && !b.private && !order && !rows;
+  // Factors of the input's channels would tear blocks apart: they are multiplied out before, in a round more, to exactly 2^bits.
+  const before = x.affine ? 2 ** bits : (low.share(base, bits).scale as number);
+  const blocks = keepsBlocks ? blocksOf(w.lowBit as LowBit, scales.map((s) => s / before), silent) : undefined;
+  const folded = blocks ? undefined : x.affine;
+  const input = low.share(blocks ? x : base, bits);
+  const S = input.scale as number;
+  const integers = (): Int32Array => {
+    const data = new Int32Array(K * N);
+    const { W } = w;
+    for (let k = 0; k < K; k++) {
+      const source = rows ? rows[k] : k;
+      const gamma = folded ? folded.mul[source] : 1;
+      for (let j = 0; j < N; j++) {
+        const c = columns[j];
+        if (!silent.has(c)) data[k * N + j] = Math.round((W[source * N + c] * gamma * scales[c]) / S);
+      }
+    }
+    return data;
+  };
+  const weight = b.weight(`${name}.weight`, [K, N], integers, blocks?.bytes);
+  const biasName = w.bias || folded ? b.weight(`${name}.bias`, [N], biases(w, folded, scales, columns, silent)) : undefined;
   const scale = columns.map((c) => scales[c]);
   const uniform = scale.every((s) => s === scale[0]) ? scale[0] : scale;
   const out = {
@@ -160,6 +190,16 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
     shape: [...input.shape.slice(0, -1), N],
     label: order ? undefined : label,
   };
-  const attrs = { weight, bias: biasName, K, N };
+  const attrs = { weight, bias: biasName, K, N, blocks: blocks?.bits };
   return b.private ? b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0] : b.gate('matmulPublic', [input], attrs, out)[0];
+}
+
+/** Integers of the bias, and of what the input's own zero makes of the weights. */
+function biases(w: Weights, folded: Val['affine'], scales: readonly number[], columns: readonly number[], silent: ReadonlySet<number>): Int32Array {
+  const offset = new Float64Array(w.N);
+  if (folded?.add.some((v) => v !== 0)) {
+    const { W } = w;
+    for (let k = 0; k < w.K; k++) for (let j = 0; j < w.N; j++) offset[j] += folded.add[k] * W[k * w.N + columns[j]];
+  }
+  return Int32Array.from(offset, (v, j) => (silent.has(columns[j]) ? 0 : Math.round((v + (w.bias ? w.bias[columns[j]] : 0)) * scales[columns[j]])));
 }

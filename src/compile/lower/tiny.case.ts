@@ -162,6 +162,7 @@ export function clusterOf({ program, weights }: Compiled): LocalCluster {
       return program.weights === 'public' ? w : { shape: w.shape, data: w.data.map((v, i) => v - b0[i] - b1[i]) };
     },
     weightMask: (party, name) => ({ shape: weights.get(name)!.shape, data: masks.get(name)![party] }),
+    bytes: (name) => weights.get(name)!.blocks!,
   };
   const kernels = threeKernels();
   const [p0, p1, dealer] = (['p0', 'p1', 'dealer'] as const).map((role, i) => loadModel(program, role, kernels[i], source));

@@ -1,0 +1,81 @@
+import { describe, expect, test } from 'vitest';
+import type { Graph } from '../../graph/graph.ts';
+import { lowBitTensor } from '../../import/gguf/low-bit.ts';
+import { blockOf, dequantise, formats as fileFormats } from '../../import/gguf/quants.ts';
+import { formats, unpackPanels } from '../../ring/kernels/panels.ts';
+import { blocksOf } from './blocks.ts';
+import { run } from './tiny.case.ts';
+
+let seed = 7;
+const byte = (): number => {
+  seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+  return seed >>> 24;
+};
+
+/** Blocks of a file with scales and minima a model might have, [N, K]. */
+function blocksIn(type: string, N: number, K: number, size = 0.02) {
+  const { size: count, bytes } = blockOf(type);
+  const out = Uint8Array.from({ length: ((N * K) / count) * bytes }, byte);
+  const view = new DataView(out.buffer);
+  // Halves of the right size: exponent of `size`, any fraction.
+  const half = (sign: number): number => (sign << 15) | ((15 + Math.floor(Math.log2(size))) << 10) | ((byte() << 2) & 1023);
+  for (let at = 0; at < out.length; at += bytes) {
+    const places = /_K$/.test(type) ? (type === 'Q6_K' ? [208] : [0, 2]) : type.endsWith('_1') ? [0, 2] : [0];
+    for (const [i, p] of places.entries()) view.setUint16(at + p, half(i), true);
+  }
+  return { type, shape: [N, K] as const, bytes: out, floats: () => dequantise(type, out, N * K) };
+}
+
+describe('blocks of a file as blocks of integers', () => {
+  test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q8_0'])('%s: within half a unit for each step of q', (type) => {
+    const [N, K] = [21, 256];
+    const low = blocksIn(type, N, K, /_K$/.test(type) ? 0.001 : 0.02);
+    const units = Float64Array.from({ length: N }, (_, j) => 2 ** (13 + (j % 3)));
+    const silent = new Set([3]);
+    const made = blocksOf(low, units, silent)!;
+    expect(made.bits).toBe(type.startsWith('Q4') ? 4 : 8);
+    const entries = unpackPanels(made.bytes, formats[`blocks${made.bits}`], K, N);
+    const floats = low.floats();
+    const most = 0.5 + 0.5 * (made.bits === 4 ? 8 : type.startsWith('Q5') ? 16 : 128);
+    for (let j = 0; j < N; j++)
+      for (let k = 0; k < K; k++) {
+        const off = entries[k * N + j] - (silent.has(j) ? 0 : floats[j * K + k] * units[j]);
+        expect(Math.abs(off)).toBeLessThanOrEqual(most + 1e-3);
+      }
+  });
+  test('not where scales would be too coarse, too large, or of other groups', () => {
+    const none = new Set<number>();
+    expect(blocksOf(blocksIn('Q4_1', 4, 64), [256, 256, 256, 256], none)).toBeUndefined();
+    expect(blocksOf(blocksIn('Q4_1', 4, 64), [2 ** 24, 1, 1, 1], none)).toBeUndefined();
+    expect(blocksOf(blocksIn('Q6_K', 4, 256), [8192, 8192, 8192, 8192], none)).toBeUndefined();
+    expect(fileFormats.get('Q6_K')?.group).toBe(16);
+  });
+});
+
+test('a linear layer after a normalisation runs on blocks, factors and all', () => {
+  const [K, N] = [64, 40];
+  const low = blocksIn('Q4_1', N, K);
+  const graph: Graph = {
+    name: 'blocks',
+    inputs: [{ name: 'x', dtype: 'f32', shape: ['n', K] }],
+    outputs: ['y'],
+    nodes: [
+      { op: 'RMSNormalization', name: '/norm', inputs: ['x', 'gamma'], outputs: ['h'], attrs: { axis: -1, epsilon: 1e-5 } },
+      { op: 'Linear', name: '/linear', inputs: ['h', 'w', 'b'], outputs: ['y'], attrs: {} },
+    ],
+    constants: new Map([
+      ['gamma', { dtype: 'f32', shape: [K], data: Float32Array.from({ length: K }, (_, i) => 0.5 + (i % 7) / 7) }],
+      ['w', lowBitTensor(low.type, [N, K], low.bytes)],
+      ['b', { dtype: 'f32', shape: [N], data: Float32Array.from({ length: N }, (_, i) => i / 10 - 2) }],
+    ]),
+  };
+  const params = { calibrate: [{ n: 3 }, { n: 5 }], run: [{ n: 1 }, { n: 4 }] };
+  const { compiled, error, size } = run(graph, { weights: 'public', params });
+  const product = compiled.program.gates.find((g) => g.gate === 'matmulPublic')!;
+  expect((product.attrs as { blocks?: number }).blocks).toBe(4);
+  expect(error.y).toBeLessThan(0.005 * size.y);
+  // Private weights are masked word by word.
+  const hidden = run(graph, { weights: 'private', params });
+  expect([...hidden.compiled.weights.values()].every((w) => w.blocks === undefined)).toBe(true);
+  expect(hidden.error.y).toBeLessThan(0.005 * hidden.size.y);
+});

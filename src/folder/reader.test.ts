@@ -14,7 +14,7 @@ import { type Integers, openWeights, writePrivate, writePublic } from './weights
 const home = mkdtempSync(join(tmpdir(), 'subrosa-reader-'));
 afterAll(() => rmSync(home, { recursive: true }));
 
-const [K, N, M] = [384, 416, 300];
+const [K, N, M] = [384, 416, 3000];
 const matrix = (rows: number, columns: number, most: number): Integers => ({
   shape: [rows, columns],
   data: Int32Array.from(integers(rows * columns, most)),

@@ -7,7 +7,7 @@ import { plainKernels } from './kernels/plain.ts';
 import { wasmKernels } from './kernels/wasm.ts';
 
 const random = (b: Uint8Array): void => void b.set(randomBytes(b.length));
-const salt = randomBytes(16);
+const salt: Uint8Array = randomBytes(16);
 const make = (alpha: number, domain: number, value: number, by = salt): [Uint8Array, Uint8Array] =>
   makeDpf(alpha, domain, value, by, random);
 const [fast, plain] = [wasmKernels(newMemory(1 << 21)), plainKernels(newMemory(1 << 21))];

@@ -32,8 +32,11 @@ function expand(seed: Uint32Array, salt: Uint32Array): void {
   chachaBlock(block, 0, 1, key, 0, dpfTag, 0, 0, 12);
 }
 
+/** Places that a domain has at most. */
+export const mostPlaces = 2 ** 24;
+
 function checkDomain(domain: number): void {
-  if (!(Number.isInteger(domain) && domain >= 1 && domain <= 2 ** 24)) throw new RangeError(`a domain of 1 to 2^24 places is expected, got ${domain}`);
+  if (!(Number.isInteger(domain) && domain >= 1 && domain <= mostPlaces)) throw new RangeError(`a domain of 1 to 2^24 places is expected, got ${domain}`);
 }
 
 /**
@@ -45,7 +48,7 @@ export function makeDpf(
   domain: number,
   value: number,
   salt: Uint8Array,
-  random: (bytes: Uint8Array) => void,
+  random: (bytes: Uint8Array<ArrayBuffer>) => void,
 ): [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>] {
   checkDomain(domain);
   const salted = saltOf(salt);

@@ -7,8 +7,7 @@ type Shaped = Pick<ProgramInput, 'shape' | 'encoding'>;
 const sum = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0);
 
 /** Of the tensor: the shape of what the client gives, or rows of one-hot spans in place of rows of places. */
-export const tensorShape = ({ shape, encoding }: Shaped): readonly Dim[] =>
-  encoding ? [...shape.slice(0, -1), sum(encoding.dpf)] : shape;
+export const tensorShape = ({ shape, encoding }: Shaped): readonly Dim[] => (encoding ? [...shape.slice(0, -1), sum(encoding.dpf)] : shape);
 
 /** Bytes that a client sends P0 and P1 for a step: a seed or words, then keys, a key for each place. */
 export function shareBytes(inputs: readonly Shaped[], params: Params): readonly [p0: number, p1: number] {

@@ -1,4 +1,4 @@
-"""Keys of point functions, for inputs whose manifest has an encoding: src/ring/dpf.ts in Python, with the paper's figure in its comments."""
+"""Keys of point functions, for inputs whose manifest has an encoding: src/ring/dpf.ts in Python, its client's half."""
 import os, struct
 from client import WORD, chacha20
 
@@ -15,11 +15,11 @@ def xor(a, b):
     return bytes(x ^ y for x, y in zip(a, b))
 
 
-def point(place, domain, salt):
+def point(place, domain, salt, random=os.urandom):
     """P0's and P1's key of the function that is 1 at `place` and 0 at all other places below `domain`."""
     if not (isinstance(place, int) and 0 <= place < domain): raise ValueError(f"{place} is none of {domain} places")
     levels = max(0, (domain + 3) // 4 - 1).bit_length()
-    roots = seeds = [os.urandom(16), os.urandom(16)]
+    roots = seeds = [random(16), random(16)]
     on, corrections, bits = [0, 1], b"", 0
     for level in range(levels):
         keep = place // 4 >> levels - 1 - level & 1

@@ -3,7 +3,16 @@ import { both, type Silence } from './both.ts';
 import { errorFrom, SubrosaError } from './errors.ts';
 import type { Manifest, Params } from './manifest.ts';
 import { errorIn, type Party } from './party.ts';
-import { type ClientInputs, type ClientOutput, encodeInputs, outputsAt, paramsOf, reconstruct, type Secrets, splitInputs } from './share.ts';
+import {
+  type ClientInputs,
+  type ClientOutput,
+  encodeInputs,
+  outputsAt,
+  paramsOf,
+  reconstruct,
+  type Secrets,
+  splitInputs,
+} from './share.ts';
 import { readRecords, streamType } from './stream.ts';
 
 /** In the queue, how many steps are before this one; then the rounds done. */

@@ -55,7 +55,13 @@ export function manifestOf(program: Program, hash: string, task = 'tensors', fil
     hash,
     weights: program.weights,
     params: program.params,
-    inputs: program.inputs.map(({ name, shape, scale, bound, encoding }) => ({ name, shape, scale, bound, ...(encoding ? { encoding } : {}) })),
+    inputs: program.inputs.map(({ name, shape, scale, bound, encoding }) => ({
+      name,
+      shape,
+      scale,
+      bound,
+      ...(encoding ? { encoding } : {}),
+    })),
     outputs: program.outputs.map(({ name, tensor }) => {
       const reveal = program.gates.find((g) => g.out.includes(tensor));
       const { shape } = (reveal?.attrs ?? {}) as { shape?: readonly (number | { dim: Dim })[] };

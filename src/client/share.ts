@@ -140,7 +140,8 @@ export function splitInputs({ words, ...points }: Secrets, id: string): Uploads 
 }
 
 /** The salt of a session's keys: its id, which both parties know and no other session has. */
-export const saltOf = (id: string): Uint8Array => Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(id.slice(2 * i, 2 * i + 2), 16));
+export const saltOf = (id: string): Uint8Array =>
+  Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(id.slice(2 * i, 2 * i + 2), 16));
 
 /** Two keys of a point function for each place, P0's one after the other and P1's. */
 export function splitPoints({ places, domains }: Points, salt: Uint8Array): Uploads {

@@ -142,7 +142,11 @@ export function check(program: Program): void {
           `input '${input.name}' has scale ${input.scale} and bound ${input.bound}, its tensor ${scaleText(t)} and ${t.bound}`,
         );
       if (input.encoding && !(input.shape.at(-1) === input.encoding.dpf.length && input.scale === 1))
-        fail(undefined, 3, `input '${input.name}' [${input.shape}] at scale ${input.scale} comes as keys of ${input.encoding.dpf.length} spans`);
+        fail(
+          undefined,
+          3,
+          `input '${input.name}' [${input.shape}] at scale ${input.scale} comes as keys of ${input.encoding.dpf.length} spans`,
+        );
     }
     const periodic = onlyHarmonic(b);
     for (const g of b.gates) {

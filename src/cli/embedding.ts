@@ -8,7 +8,7 @@
  *   one-hot  inside the run: the client makes and shares those rows itself, 4·V bytes a token
  *
  * Public weights: client. Private ones: dpf or one-hot, whichever takes less time over the network in mind. By bench/embedding.ts (one core of
- * an EPYC, Zen 4) keys of 49,152 places take 0.06 ms to make and 0.4 ms to expand, the row 1.24 ms to make and share and 197 kB, which is
+ * an EPYC, Zen 4) keys of 49,152 places take 0.05 ms to make and 0.4 ms to expand, the row 1.1 ms to make and share and 197 kB, which is
  * 0.3 ms over a LAN and 16 ms over a WAN. The times below are that bench's; keys win from 2,000 places on over any network.
  */
 import type { Graph } from '../graph/graph.ts';
@@ -22,9 +22,9 @@ export const embeddings = ['client', 'dpf', 'one-hot'] as const;
 export type Embedding = (typeof embeddings)[number];
 
 /** Seconds: a key made; a word of its expansion; a word of a row made, shared and put in place. */
-const perKey = 60e-6;
+const perKey = 45e-6;
 const perExpanded = 8e-9;
-const perWord = 28e-9;
+const perWord = 25e-9;
 
 /** Throws UsageError for a model that looks nothing up. */
 export function embeddingOf(options: BuildOptions, before: Graph): Embedding {

@@ -134,7 +134,7 @@ export const subjects: readonly Subject[] = [
   { name: 'vit', tokens: 0, kinds: ['public', 'private'], folder: (w) => compiledFolder(`fashion-vit-${w}`, `fashion-vit --weights ${w}`) },
   { name: 'minilm-32', tokens: 32, kinds: ['public', 'private'], folder: summed },
   { name: 'minilm-128', tokens: 128, kinds: ['public', 'private'], folder: summed },
-  // The private table looked up inside the run, by one-hot rows.
+  // The private table looked up inside the run, tokens as keys.
   { name: 'minilm-32-lookup', tokens: 32, kinds: ['private'], folder: () => compiledFolder('minilm-private', 'minilm --weights private') },
   { name: 'bert-128', tokens: 128, kinds: ['private', 'public'], folder: bertFolder },
 ];

@@ -9,6 +9,9 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { connect } from '../src/client/index.ts';
 import { encodeWords, splitBy } from '../src/client/share.ts';
 import { interpret } from '../src/graph/interpret.ts';
+import { shareBytes } from '../src/program/inputs.ts';
+import { makeDpf } from '../src/ring/dpf.ts';
+import { none, places } from '../src/runtime/small.case.ts';
 import { manifestFor, Net, plainSquares, settle } from '../src/server/net.case.ts';
 import { frames } from '../src/session/messages.ts';
 import { taskModel } from './tasks.ts';
@@ -110,6 +113,58 @@ test('Python: a model’s answer is the plaintext’s, whichever party is named 
     for (const [i, v] of logits.data.entries()) expect(Math.abs(v - plain.data[i])).toBeLessThan(0.01);
   }
   expect(served.sessions).toEqual([0, 0]);
+});
+
+const spans = [9, 300, 2];
+const keyed = { program: places(spans), weights: none, hash: 'cd'.repeat(32), task: 'tensors', files: {} };
+const rows = {
+  x: { shape: [2, 311], data: new Array<number>(622).fill(0) },
+  places: { shape: [2, 3], data: [8, 299, 1, 3, 0, 0] },
+};
+const hot = (data: ArrayLike<number>): number[] => Array.from(data).flatMap((v, i) => (v === 0 ? [] : [v === 1 ? i : -1]));
+const ones = [8, 9 + 299, 309 + 1, 311 + 3, 311 + 9, 311 + 309];
+
+test('places go as keys, and come out as one-hot rows: the client, and Python', async () => {
+  const urls = await listen(new Net({ served: keyed }));
+  const client = await connect({ parties: urls, model: 'places', token: 'token-a' });
+  for (let i = 0; i < 2; i++) expect(hot((await client.run(rows)).y.data)).toEqual(ones);
+  await client.close();
+  const { stdout, code, stderr } = await python(urls, 'places', rows);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(hot((JSON.parse(stdout) as { y: { data: number[] } }).y.data)).toEqual(ones);
+  const beyond = await python(urls, 'places', { ...rows, places: { shape: [2, 3], data: [9, 0, 0, 0, 0, 0] } });
+  expect(beyond.stderr).toContain('9 is none of 9 places');
+});
+
+test('a body of other keys than are due is refused by its length, and ends the session', async () => {
+  const served = new Net({ served: keyed });
+  const id = 'ab'.repeat(16);
+  const post = (party: number, path: string, body: string | Uint8Array<ArrayBuffer>): Promise<Response> =>
+    served.request(party as 0 | 1, path, { method: 'POST', body }, 'token-a');
+  await Promise.all([0, 1].map((p) => post(p, '/v1/sessions', JSON.stringify({ id, hash: keyed.hash }))));
+  const [due] = shareBytes(keyed.program.inputs, { n: 1 });
+  for (const [size, code] of [
+    [due + 1, 'too-large'],
+    [due, 'ended'],
+  ] as const) {
+    const answer = (await (await post(0, `/v1/sessions/${id}/steps/0?n=1`, new Uint8Array(size))).json()) as { error: { code: string } };
+    expect(answer.error.code).toBe(code);
+  }
+});
+
+test('the vector of docs/client.md: keys, in both languages', async () => {
+  const page = readFileSync(new URL('../docs/client.md', import.meta.url), 'utf8');
+  const line = (name: string): string =>
+    (new RegExp(`^ {4}${name} +([0-9a-f ]+)$`, 'm').exec(page)?.[1] ?? expect.fail(`docs/client.md has no line '${name}'`)).replaceAll(
+      ' ',
+      '',
+    );
+  const wanted = [line('key0'), line('key1')];
+  const salt = Uint8Array.from(Buffer.from(line('salt'), 'hex'));
+  const roots = (b: Uint8Array): void => b.set(Uint8Array.from(b, (_, i) => i));
+  expect(makeDpf(8, 9, 1, salt, roots).map((k) => Buffer.from(k).toString('hex'))).toEqual(wanted);
+  const program = `import sys; sys.path.insert(0, ${JSON.stringify(script.replace(/client\.py$/, ''))}); import dpf; roots = [bytes(range(16)), bytes(range(16, 32))]; print(*(k.hex() for k in dpf.point(8, 9, bytes.fromhex("${line('salt')}"), lambda n: roots.pop(0))))`;
+  expect((await execute('python3', ['-B', '-c', program])).stdout.trim().split(' ')).toEqual(wanted);
 });
 
 test('Python: a refusal is said in the party’s words, and nothing was sent before both agreed', async () => {

@@ -2,20 +2,20 @@
 
     echo '{"x": {"shape": [1, 4], "data": [1, 2, 3, 4]}}' | python3 client.py https://p0.example.org https://p1.example.org MODEL
 """
-import array, json, math, os, re, secrets, struct, sys, urllib.error, urllib.request
+import array, json, math, os, re, secrets, struct, sys, urllib.error, urllib.parse, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 WORD = 1 << 32
 
 
-def chacha20(key, length):
-    """The first `length` bytes of RFC 8439's keystream: counter from 0, nonce zero."""
+def chacha20(key, length, rounds=20, nonce=(0, 0, 0)):
+    """The first `length` bytes of RFC 8439's keystream: counter from 0."""
     rotate = lambda x, n: (x << n | x >> 32 - n) & 0xFFFFFFFF
     out = bytearray()
     for counter in range(-(-length // 64)):
-        start = [*struct.unpack("<4I", b"expand 32-byte k"), *struct.unpack("<8I", key), counter, 0, 0, 0]
+        start = [*struct.unpack("<4I", b"expand 32-byte k"), *struct.unpack("<8I", key), counter, *nonce]
         x = start[:]
-        for i in range(80):
+        for i in range(4 * rounds):
             column = i % 8 < 4
             a, b, c, d = (i % 4 + 4 * k for k in range(4)) if column else (4 * k + (i + k) % 4 for k in range(4))
             for p, q, r, n in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
@@ -70,18 +70,20 @@ class Client:
 
     def run(self, inputs):
         """{name: {"shape": […], "data": [floats]}} → the same for outputs. One session, one step; every call draws a new seed."""
-        m, params, words = self.manifest, {}, []
+        m, params, words, points = self.manifest, {}, [], []
         for i in m["inputs"]:
             params |= {d: n for d, n in zip(i["shape"], inputs[i["name"]]["shape"]) if isinstance(d, str) and d.isidentifier()}
-            for v in inputs[i["name"]]["data"]:
+            spans, data = i.get("encoding", {}).get("dpf"), inputs[i["name"]]["data"]
+            if spans: points += [(v, spans[j % len(spans)]) for j, v in enumerate(data)]
+            for v in [] if spans else data:
                 if not abs(v) < i["bound"]: raise ValueError(f"{i['name']}: {v} is not within ±{i['bound']}")
                 words.append(math.floor(v * i["scale"] + 0.5) % WORD)
         session = {"id": secrets.token_hex(16), "hash": m["hash"]}
         for answer in self.both(lambda i: ("POST", "/v1/sessions", json.dumps(session).encode(), "application/json")):
             if json.loads(answer) != session: raise ValueError("a party answered for another session or program: nothing was sent")
         path, shares = f"/v1/sessions/{session['id']}", split(words, os.urandom(32))
-        query = "&".join(f"{k}={v}" for k, v in params.items())
-        a, b = (array.array("I", bytes) for bytes in self.both(lambda i: ("POST", f"{path}/steps/0?{query}", shares[i])))
+        if points: import dpf; shares = [s + k for s, k in zip(shares, dpf.keys(points, bytes.fromhex(session["id"])))]
+        a, b = (array.array("I", bytes) for bytes in self.both(lambda i: ("POST", f"{path}/steps/0?{urllib.parse.urlencode(params)}", shares[i])))
         self.ask(self.urls[0], "DELETE", path, None)
         outputs, at = {}, 0
         for o in m["outputs"]:

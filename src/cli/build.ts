@@ -13,6 +13,7 @@ import { bind } from '../program/bind.ts';
 import type { Program, TensorDecl } from '../program/program.ts';
 import { simulate } from '../program/timing.ts';
 import type { BuildOptions } from './compiled.ts';
+import { embeddingOf } from './embedding.ts';
 import { networks, usualMachine, workOf } from './estimate.ts';
 import { compileKey, keyOf } from './key.ts';
 import { kernelBytes, mostNew } from './language.ts';
@@ -47,10 +48,11 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const max = decoding ? { n: Math.min(mostNew, maxTokens - decoding.prefix.length), keys: maxTokens } : undefined;
   const lowering = progress(`compiling ${source.name}`);
   lowering.update('fitting functions, lowering');
-  const lookup = tableStaysPrivate(source, options) ? privateLookup(source.graph, source.before) : undefined;
+  const embedding = embeddingOf(options, source.before);
+  const lookup = embedding === 'client' ? undefined : privateLookup(source.graph, source.before, embedding);
   const { graph, before } = lookup ?? source;
   const { program, weights } = compiledFor(options.network, (profile) =>
-    compile(graph, lookup ? withRows(calibration, lookup.width) : calibration, {
+    compile(graph, lookup ? withRows(calibration, lookup) : calibration, {
       weights: options.weights,
       max: max ?? Object.fromEntries(parameters.map((p) => [p, maxTokens])),
       prefix: decoding && new Map(Object.entries(decoding.caches)),
@@ -90,10 +92,6 @@ export function compiledFor(network: 'lan' | 'wan' | undefined, make: (profile: 
   const [wan, narrow] = [make('wan'), make('narrow')];
   return seconds(narrow) < (1 - worthwhile) * seconds(wan) ? narrow : wan;
 }
-
-/** With private weights the embedding table is looked up inside the run, unless clients may hold it. */
-const tableStaysPrivate = (source: Source, options: BuildOptions): boolean =>
-  options.weights === 'private' && !options.clientEmbedding && source.before.nodes.some((n) => n.op === 'Gather');
 
 /** Ranges take minutes for a large model and are the same for public and private weights, so they are kept. */
 async function calibrated(

@@ -78,6 +78,9 @@ function summarise(folder: CompiledFolder): void {
     ...(program.weights === 'private' && client.before.constants.size > 0
       ? [['in the clear', 'clients look up embeddings themselves: those tables are in client/'] as [string, string]]
       : []),
+    ...(program.inputs.some((i) => i.encoding)
+      ? [['tokens', 'looked up inside the run: clients send keys, and have no table'] as [string, string]]
+      : []),
     ['calibrated on', client.calibration],
     ['program', folder.hash.slice(0, 16)],
     ['gates', `${program.gates.length}`],

@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os';
 import type { Binding } from '../program/bind.ts';
 import { frameHeader, type ProgramCost } from '../program/cost.ts';
+import { shareBytes } from '../program/inputs.ts';
 import { type Line, simulate, type Work } from '../program/timing.ts';
 import { gemmScratch, panelWords, prgScratch } from '../ring/kernels/kernels.ts';
 import { firstFree, newMemory } from '../ring/kernels/memory.ts';
@@ -122,13 +123,11 @@ export function workOf(b: Binding, m: Machine, crowded = false): Work {
     dealer.set(g.node.id, computing({ ...g.cost, opened: 2 * openedBytes, correction: correctionBytes }, m).dealer);
   }
   const { after } = planRing(b);
-  const sizes = (list: readonly { readonly tensor: number }[]): number =>
-    list.reduce((s, { tensor }) => s + 4 * b.tensors[tensor].size, frameHeader);
   return {
     rounds,
     blocks: b.blocks.map((k, i) => ({ ...k, bytes: k.bytes + frameHeader, after: after[i], seconds: dealer.get(k.gate)! })),
-    input: sizes(b.program.inputs),
-    output: sizes(b.program.outputs),
+    input: shareBytes(b.program.inputs, b.params)[1] + frameHeader,
+    output: b.program.outputs.reduce((s, { tensor }) => s + 4 * b.tensors[tensor].size, frameHeader),
   };
 }
 

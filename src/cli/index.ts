@@ -55,7 +55,11 @@ const tokensOption = (): Option =>
     'longest input the program will serve (default: 128, language models 256, or what the model takes)',
   ).argParser(whole(1, 1 << 20));
 const embeddingOption = (): Option =>
-  new Option('--client-embedding', 'private weights: clients hold the embedding table after all, which saves its product in every run');
+  new Option(
+    '--embedding <where>',
+    'where tokens are looked up: at the client, who has the table then; or in the run, by short keys (dpf) or rows as long as the vocabulary (one-hot). Default: client for public weights, for private ones what is quicker over the network, mostly dpf',
+  ).choices(['client', 'dpf', 'one-hot']);
+const clientEmbeddingOption = (): Option => new Option('--client-embedding', 'short for --embedding client');
 const networkOption = (): Option =>
   new Option('--network <kind>', 'what to spare: lan, computing; wan, rounds and bytes (docs/networks.md)')
     .choices(['lan', 'wan'])
@@ -114,6 +118,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addOption(networkOption())
     .addOption(prefixOption())
     .option('--calibrate <files...>', 'sample inputs: images, .npy, .txt (a text a line), .jsonl, folders of these')
@@ -138,6 +143,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addHelpText(
       'after',
       `${modelHelp}\nWhat is not compiled yet is compiled into .subrosa/compiled first.\n\nExamples:\n  $ subrosa run fashion-vit shoe.png --check\n  $ subrosa run minilm "a cat sleeps" "the dog barks" --json\n  $ subrosa run out --input pixels=x.npy --out answers`,
@@ -158,6 +164,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(contextOption())
     .addOption(prefixOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addOption(threadsOption())
     .addOption(timeoutOption())
     .addHelpText(
@@ -177,6 +184,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(contextOption())
     .addOption(prefixOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addOption(threadsOption())
     .addOption(timeoutOption())
     .addHelpText(
@@ -193,6 +201,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addHelpText('after', `${modelHelp}\n\nExamples:\n  $ subrosa cost fashion-vit\n  $ subrosa cost minilm --tokens 32 --json`)
     .action(async (model, options, command) => (await import('./cost.ts')).costCommand(model, options, command));
   program
@@ -205,6 +214,7 @@ Every command: subrosa COMMAND --help`,
     .addOption(weightsOption())
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .addHelpText(
       'after',
       `${modelHelp}\nShares are added up here, where the input is known anyway; no party that runs\ncan be asked to.\n\nExamples:\n  $ subrosa inspect fashion-vit shoe.png\n  $ subrosa inspect minilm "a cat sleeps" --json`,
@@ -261,6 +271,7 @@ Examples:
     .addOption(weightsOption().default('private'))
     .addOption(tokensOption())
     .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .option('--json', 'one JSON object on stdout')
     .addHelpText(
       'after',
@@ -297,6 +308,8 @@ Examples:
     .option('--plain', 'run them in plaintext, in this process')
     .addOption(weightsOption())
     .addOption(contextOption())
+    .addOption(embeddingOption())
+    .addOption(clientEmbeddingOption())
     .option('--parties <urls>', 'P0 and P1 of a running service: https://…,https://…', twoUrls)
     .option('--model <name>', 'what the parties serve, by name or hash (more than once: each of them)', collect)
     .addOption(new Option('--token <token>', "the parties' bearer token").env('SUBROSA_TOKEN'))

@@ -140,7 +140,11 @@ function namedInputs(client: Client, program: Program, named: readonly string[])
     );
   const title = [...files.values()].join(', ');
   const own = client.before.inputs.some((i) => files.has(i.name));
-  if (!own) return { title, inputs: read({ inputs: program.inputs.map((i) => ({ name: i.name, dtype: 'f32', shape: i.shape })) }) };
+  if (!own)
+    return {
+      title,
+      inputs: read({ inputs: program.inputs.map((i) => ({ name: i.name, dtype: i.encoding ? 'i64' : 'f32', shape: i.shape })) }),
+    };
   const given = read(client.before);
   const ids = given.input_ids;
   const filled = ids

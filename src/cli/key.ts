@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hashOf } from '../folder/index.ts';
 import type { BuildOptions } from './compiled.ts';
+import { typedEmbedding } from './embedding.ts';
 import type { Uncompiled } from './locate.ts';
 
 /** What a folder depends on, as one hash: model files, own calibration files, options, and the code that makes it. */
@@ -23,7 +24,7 @@ export const compileKey = (at: Uncompiled, options: BuildOptions): string =>
     options,
     ['compile', 'gates', 'graph', 'import', 'program', 'folder', 'tasks', 'cli'],
     options.weights,
-    options.clientEmbedding ?? false,
+    typedEmbedding(options),
     options.network ?? 'lan',
     options.prefix,
   );

@@ -11,14 +11,14 @@ import { modelAtParties } from '../proxy/parties.ts';
 import { plainEncoder, plainText } from '../proxy/plain.ts';
 import { makeTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
-import { compiledOf } from './compiled.ts';
+import { type BuildOptions, compiledOf } from './compiled.ts';
 import { kernelBytes, loadLanguage, prefixOf } from './language.ts';
 import { locate } from './locate.ts';
 import { readSource } from './source.ts';
 import { err, print, progress, say, UsageError } from './terminal.ts';
 import { LocalRoles } from './up.ts';
 
-interface Options {
+interface Options extends Pick<BuildOptions, 'embedding' | 'clientEmbedding'> {
   readonly host: string;
   readonly port: number;
   readonly plain?: boolean;
@@ -133,8 +133,8 @@ function plainLanguage(language: Language, name: string): TextModel {
   return plainText(language, tokenizer, prefixOf(language, tokenizer, undefined));
 }
 
-async function servable(name: string, { weights, context }: Options): Promise<CompiledFolder> {
-  const folder = await compiledOf(name, { weights, maxTokens: context });
+async function servable(name: string, { weights, context, embedding, clientEmbedding }: Options): Promise<CompiledFolder> {
+  const folder = await compiledOf(name, { weights, maxTokens: context, embedding, clientEmbedding });
   if (!tasks.includes(folder.client.task)) throw unserved(name, folder.client.task);
   return folder;
 }

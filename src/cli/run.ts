@@ -1,7 +1,7 @@
 /** subrosa run: two parties and a dealer as processes of their own, this process the client. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { encodeWords, paramsOf } from '../client/share.ts';
+import { encodeInputs, paramsOf } from '../client/share.ts';
 import type { CompiledFolder } from '../folder/index.ts';
 import { fastProducts } from '../graph/fast.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
@@ -64,9 +64,15 @@ export async function runCommand(
 }
 
 /** Whether the program takes the input at all, before anything is started or sent. Returns its parameters. */
+<<<<<<< HEAD
 export function acceptable(folder: CompiledFolder, { inputs, params: given }: Given): Params {
   const params = paramsOf(folder.program, inputs, given);
   encodeWords(folder.program, inputs);
+=======
+export function acceptable(folder: CompiledFolder, { inputs }: Given): Params {
+  const params = paramsOf(folder.program, inputs);
+  encodeInputs(folder.program, inputs);
+>>>>>>> helper-a
   return params;
 }
 

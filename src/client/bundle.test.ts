@@ -7,7 +7,7 @@ test('subrosa/client in a page: small, and nothing of Node, of zod or of the ser
   expect(gzip).toBeLessThan(8 * 1024);
   expect(later).toEqual([]);
   expect(entry).not.toMatch(/node:|__vite|process\.|\bBuffer\b|SharedArrayBuffer|WebAssembly|Math\.random/);
-  for (const id of modules) expect(id).toMatch(/^src\/(client|program|gates\/gate)/);
+  for (const id of modules) expect(id).toMatch(/^src\/(client|program|gates\/gate|ring\/(dpf|kernels\/plain\/(chacha|dpf)))/);
 });
 
 test('subrosa/client/pipeline: the interpreter is in it, the tokenizer comes when it is needed', async () => {
@@ -18,6 +18,6 @@ test('subrosa/client/pipeline: the interpreter is in it, the tokenizer comes whe
   expect(entry).not.toMatch(/node:|__vite-browser-external|process\.|\bBuffer\b|SharedArrayBuffer|Math\.random/);
   for (const id of modules)
     expect(id).toMatch(
-      /^src\/(client|program|graph|tasks|gates\/gate|import\/(safetensors|graph-json)|ring\/kernels\/(memory|kernels))|^node_modules\/@huggingface\/tokenizers/,
+      /^src\/(client|program|graph|tasks|gates\/gate|import\/(safetensors|graph-json)|ring\/(dpf|kernels\/(memory|kernels|plain\/(chacha|dpf))))|^node_modules\/@huggingface\/tokenizers/,
     );
 });

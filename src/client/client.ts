@@ -3,7 +3,16 @@ import { both, type Silence } from './both.ts';
 import { errorFrom, SubrosaError } from './errors.ts';
 import type { Manifest, Params } from './manifest.ts';
 import { errorIn, type Party } from './party.ts';
-import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from './share.ts';
+import {
+  type ClientInputs,
+  type ClientOutput,
+  encodeInputs,
+  outputsAt,
+  paramsOf,
+  reconstruct,
+  type Secrets,
+  splitInputs,
+} from './share.ts';
 import { readRecords, streamType } from './stream.ts';
 
 /** In the queue, how many steps are before this one; then the rounds done. */
@@ -58,7 +67,7 @@ export class Client {
   async run(inputs: ClientInputs, { params: given, signal, onProgress }: RunOptions = {}): Promise<Record<string, ClientOutput>> {
     if (this.closing.signal.aborted) throw new SubrosaError('aborted', 'the client was closed');
     const params = paramsOf(this.manifest, inputs, given);
-    const words = encodeWords(this.manifest, inputs);
+    const secrets = encodeInputs(this.manifest, inputs);
     const { sizes } = outputsAt(this.manifest, params);
     const stop = new AbortController();
     const abort = (): void => stop.abort(signal?.reason);
@@ -69,7 +78,7 @@ export class Client {
         try {
           const answers = await this.attempt(
             tries > 0,
-            words,
+            secrets,
             sizes,
             new URLSearchParams(Object.entries(params).map(([k, v]) => [k, `${v}`])),
             stop.signal,
@@ -85,7 +94,8 @@ export class Client {
         }
       }
     } finally {
-      words.fill(0);
+      secrets.words.fill(0);
+      secrets.places.fill(0);
       for (const s of [signal, this.closing.signal]) s?.removeEventListener('abort', abort);
     }
   }
@@ -118,7 +128,7 @@ export class Client {
 
   private async attempt(
     fresh: boolean,
-    words: Uint32Array,
+    secrets: Secrets,
     sizes: readonly number[],
     params: URLSearchParams,
     signal: AbortSignal,
@@ -128,7 +138,7 @@ export class Client {
     const session = this.idle.pop() ?? (await this.open(signal));
     const bytes = 4 * sizes.reduce((a, b) => a + b, 0);
     const path = `v1/sessions/${session.id}/steps/${session.step++}?${params}`;
-    const shares = splitWords(words);
+    const uploads = splitInputs(secrets, session.id);
     let thrown: { error: unknown } | undefined;
     const report = (progress: ProgressReport): void => {
       try {
@@ -143,7 +153,7 @@ export class Client {
         const streams = index === 0 && onProgress !== undefined;
         const answer = await party.ask(path, {
           method: 'POST',
-          body: index === 0 ? shares.seed : shares.words,
+          body: uploads[index],
           headers: { 'Content-Type': 'application/octet-stream', ...(streams ? { Accept: streamType } : {}) },
           signal: stop,
           most: bytes,
@@ -164,8 +174,7 @@ export class Client {
       this.end(session.id);
       throw thrown ? thrown.error : e;
     } finally {
-      shares.seed.fill(0);
-      shares.words.fill(0);
+      for (const bytes of uploads) bytes.fill(0);
     }
   }
 

@@ -12,6 +12,8 @@ export interface ManifestInput {
   /** Values are rounded to multiples of 1/scale and refused outside ±bound. */
   readonly scale: number;
   readonly bound: number;
+  /** Values are places, one for each of these spans, and each is sent as two keys of a point function (docs/client.md). */
+  readonly encoding?: { readonly dpf: readonly number[] };
 }
 
 /** `bits` and `scale` may be choices by parameter, as in a program: `resolve` settles them. */
@@ -53,7 +55,13 @@ export function manifestOf(program: Program, hash: string, task = 'tensors', fil
     hash,
     weights: program.weights,
     params: program.params,
-    inputs: program.inputs.map(({ name, shape, scale, bound }) => ({ name, shape, scale, bound })),
+    inputs: program.inputs.map(({ name, shape, scale, bound, encoding }) => ({
+      name,
+      shape,
+      scale,
+      bound,
+      ...(encoding ? { encoding } : {}),
+    })),
     outputs: program.outputs.map(({ name, tensor }) => {
       const reveal = program.gates.find((g) => g.out.includes(tensor));
       const { shape } = (reveal?.attrs ?? {}) as { shape?: readonly (number | { dim: Dim })[] };

@@ -3,8 +3,13 @@
  *
  * P0 gets a 32-byte seed and expands it by ChaCha20 (RFC 8439's block, counter and nonce zero); P1 gets words − keystream, modulo 2^32.
  * Either alone is uniform, so the upload is one tensor, not two. The seed is fresh for every input.
+ *
+ * Places of one-hot rows go as two keys of a point function each, one to either party (ring/dpf.ts), behind the seed or the words. They are
+ * fresh for every input, too, and salted with the session's id.
  */
+import { shareBytes } from '../program/inputs.ts';
 import { dim, type Params, resolve } from '../program/program.ts';
+import { dpfKeyBytes, makeDpf } from '../ring/dpf.ts';
 import { keystream } from './chacha20.ts';
 import { type ErrorCode, SubrosaError } from './errors.ts';
 import type { Manifest } from './manifest.ts';
@@ -73,11 +78,15 @@ export function rowsAfter(m: Takes, params: Params, code: ErrorCode = 'bad-input
   return rows;
 }
 
-/** Real values as words at the inputs' scales, input after input. Throws SubrosaError 'bad-input' for a value out of range or NaN. */
+/**
+ * Real values as words at the inputs' scales, input after input, those aside that are sent as keys. Throws SubrosaError 'bad-input' for a value
+ * out of range or NaN.
+ */
 export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
-  const words = new Uint32Array(m.inputs.reduce((s, i) => s + inputs[i.name].data.length, 0));
+  const given = m.inputs.filter((i) => !i.encoding);
+  const words = new Uint32Array(given.reduce((s, i) => s + inputs[i.name].data.length, 0));
   let at = 0;
-  for (const { name, scale, bound } of m.inputs) {
+  for (const { name, scale, bound } of given) {
     const { data } = inputs[name];
     for (let i = 0; i < data.length; i++) {
       if (!(Math.abs(data[i]) < bound))
@@ -86,6 +95,74 @@ export function encodeWords(m: Takes, inputs: ClientInputs): Uint32Array {
     }
   }
   return words;
+}
+
+/** Places of point functions, each in a domain of its own, input after input. */
+export interface Points {
+  readonly places: Uint32Array;
+  readonly domains: readonly number[];
+}
+
+/** Throws SubrosaError 'bad-input' for what is no place of its span. */
+export function encodePoints(m: Takes, inputs: ClientInputs): Points {
+  const all: number[] = [];
+  const domains: number[] = [];
+  for (const { name, encoding } of m.inputs) {
+    if (!encoding) continue;
+    const { data } = inputs[name];
+    for (let i = 0; i < data.length; i++) {
+      const domain = encoding.dpf[i % encoding.dpf.length];
+      if (!(Number.isInteger(data[i]) && data[i] >= 0 && data[i] < domain))
+        refuse(`input '${name}': value ${i} is ${data[i]}; one of ${domain} places is expected, from 0`);
+      all.push(data[i]);
+      domains.push(domain);
+    }
+  }
+  return { places: Uint32Array.from(all), domains };
+}
+
+/** Inputs as they are before they are shared. */
+export interface Secrets extends Points {
+  readonly words: Uint32Array;
+}
+
+/** Throws SubrosaError 'bad-input' for a value that the program does not take. */
+export const encodeInputs = (m: Takes, inputs: ClientInputs): Secrets => ({ words: encodeWords(m, inputs), ...encodePoints(m, inputs) });
+
+/** What P0 is sent, and P1. */
+export type Uploads = readonly [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>];
+
+/** Two shares of the inputs, for the session of this id (hex). Every call draws a new seed and new keys. */
+export function splitInputs({ words, ...points }: Secrets, id: string): Uploads {
+  const shares = splitWords(words);
+  const keys = splitPoints(points, saltOf(id));
+  return [joined(shares.seed, keys[0]), joined(shares.words, keys[1])];
+}
+
+/** The salt of a session's keys: its id, which both parties know and no other session has. */
+export const saltOf = (id: string): Uint8Array =>
+  Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(id.slice(2 * i, 2 * i + 2), 16));
+
+/** Two keys of a point function for each place, P0's one after the other and P1's. */
+export function splitPoints({ places, domains }: Points, salt: Uint8Array): Uploads {
+  const bytes = domains.reduce((s, d) => s + dpfKeyBytes(d), 0);
+  const all = [new Uint8Array(bytes), new Uint8Array(bytes)] as const;
+  let at = 0;
+  for (let i = 0; i < places.length; i++) {
+    const keys = makeDpf(places[i], domains[i], 1, salt, (b) => void crypto.getRandomValues(b));
+    for (const p of [0, 1] as const) all[p].set(keys[p], at);
+    at += keys[0].length;
+  }
+  return all;
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  a.fill(0);
+  b.fill(0);
+  return both;
 }
 
 export interface Shares {
@@ -108,11 +185,11 @@ export function splitBy(seed: Uint8Array<ArrayBuffer>, words: Uint32Array): Shar
   return { seed, words: new Uint8Array(rest.buffer) };
 }
 
-/** Words of all inputs at these parameters. Throws SubrosaError 'bad-input' for parameters the program does not take. */
-export function inputWords(m: Takes, params: Params): number {
+/** Bytes of each party's share of the inputs. Throws SubrosaError 'bad-input' for parameters the program does not take. */
+export function inputBytes(m: Takes, params: Params): readonly [p0: number, p1: number] {
   for (const [name, { min, max }] of Object.entries(m.params))
     if (!(params[name] >= min && params[name] <= max)) refuse(`${name} = ${params[name]}: the program takes ${min} to ${max}`);
-  return m.inputs.reduce((sum, { shape }) => sum + shape.reduce<number>((size, d) => size * dim(d, params), 1), 0);
+  return shareBytes(m.inputs, params);
 }
 
 export interface Outputs {

@@ -5,7 +5,8 @@
  */
 import type { Gate } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
-import { byParam, type Dim, dimAttr, type GateNode, type Json, type Program, ProgramError, type Scale, type TensorDecl } from '../program/program.ts';
+import { tensorShape } from '../program/inputs.ts';
+import { byParam, type Dim, dimAttr, type GateNode, type Json, type Program, ProgramError, type ProgramInput, type Scale, type TensorDecl } from '../program/program.ts';
 
 /** A tensor of the program, with its symbolic shape. */
 export interface T extends TensorDecl {
@@ -41,9 +42,9 @@ export class Builder {
     return this.weightKind === 'private';
   }
 
-  input(name: string, shape: readonly Dim[], scale: number, bound: number, label?: string): T {
-    const t = this.declare({ kind: 'share', bits: 32, scale, bound, label }, shape);
-    this.inputs.push({ name, tensor: t.id, shape, scale, bound });
+  input(name: string, shape: readonly Dim[], scale: number, bound: number, label?: string, encoding?: ProgramInput['encoding']): T {
+    const t = this.declare({ kind: 'share', bits: 32, scale, bound, label }, tensorShape({ shape, encoding }));
+    this.inputs.push({ name, tensor: t.id, shape, scale, bound, ...(encoding ? { encoding } : {}) });
     return t;
   }
 

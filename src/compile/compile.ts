@@ -57,6 +57,8 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
   const b = new Builder(options.weights);
   const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest && (!graph.caches || n >= 64)), longest], profiled(options.precision ?? usualFor(graph), options.profile), options.prefix);
   for (const input of given) {
+    // Places are no values: what makes rows of them declares the input.
+    if (low.consumers.get(input.name)?.every((n) => n.op === 'OneHotRows')) continue;
     const range = low.range(input.name);
     const bound = 2 * Math.max(range.max, 2 ** -6);
     const centring = range.rows ? Math.log2(2 * range.rows.centred * (input.shape.at(-1) as number)) : 0;

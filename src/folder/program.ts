@@ -4,6 +4,7 @@ import { ModelError } from '../graph/graph.ts';
 import { bind } from '../program/bind.ts';
 import { check } from '../program/check.ts';
 import type { Program } from '../program/program.ts';
+import { mostPlaces } from '../ring/dpf.ts';
 import { canonical, parseJson } from './files.ts';
 
 const number = z.union([
@@ -43,7 +44,16 @@ const ProgramFile = z.strictObject({
     }),
   ),
   inputs: z
-    .array(z.strictObject({ name: z.string(), tensor: id, shape: z.array(dimension).max(16), scale: positive, bound: positive }))
+    .array(
+      z.strictObject({
+        name: z.string(),
+        tensor: id,
+        shape: z.array(dimension).max(16),
+        scale: positive,
+        bound: positive,
+        encoding: z.strictObject({ dpf: z.array(z.int().min(1).max(mostPlaces)).min(1).max(16) }).optional(),
+      }),
+    )
     .min(1),
   outputs: z.array(z.strictObject({ name: z.string(), tensor: id })).min(1),
   gates: z.array(

@@ -10,6 +10,7 @@
  *   Silu(x)
  *   Attention(q, k, v, mask, pastK, pastV)   q, k, v [tokens, heads·d] or [batch, tokens, heads·d]; attrs heads, scale; softmax over keys.
  *                                Decoders: pastK, pastV are rows before k, v; attrs kvHeads (heads share keys), causal, window, softcap
+ *   OneHotRows(places)           rows of places, one for each of attr spans, as rows of zeros with a one in each span
  *   Rotary(x, cos, sin, past)    rotary positions: x [n, heads·d] turned by rows past … past + n − 1 of the tables (ops/decoder.ts)
  * Sequence length and the like are public parameters: an input's dimension may be a name ('n'); everything after it is found by
  * running. Reshape targets use 0 (copy) and −1 (infer) so that one graph serves every length.

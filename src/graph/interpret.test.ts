@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Graph, type GraphNode, ModelError, tensor } from './graph.ts';
+import { type Graph, type GraphNode, ModelError, type Tensor, tensor } from './graph.ts';
 import { interpret } from './interpret.ts';
 
 const n = (op: string, inputs: string[], outputs: string[], attrs: GraphNode['attrs'] = {}): GraphNode => ({
@@ -40,6 +40,24 @@ test('Attention is softmax(scale·q·kᵀ)·v for each head', () => {
       );
     }
   }
+});
+
+test('OneHotRows has a one in each span, at its place, and takes no other', () => {
+  const run = (places: number[], dtype: 'i64' | 'f32' = 'i64'): Tensor =>
+    interpret(
+      {
+        name: 'rows',
+        inputs: [{ name: 'x', dtype, shape: ['n', 2] }],
+        outputs: ['y'],
+        nodes: [{ op: 'OneHotRows', name: 'y', inputs: ['x'], outputs: ['y'], attrs: { spans: [3, 2] } }],
+        constants: new Map(),
+      },
+      { x: tensor(places, [places.length / 2, 2], dtype) },
+    ).y;
+  expect(Array.from(run([2, 0, 0, 1]).data)).toEqual([0, 0, 1, 1, 0, 1, 0, 0, 0, 1]);
+  expect(() => run([0, 2])).toThrow('place 2 of 2');
+  expect(() => run([-1, 0])).toThrow('place -1 of 3');
+  expect(() => run([0, 0], 'f32')).toThrow('places are f32');
 });
 
 test('the listener hears every value, in order, with its node', () => {

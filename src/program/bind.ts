@@ -7,6 +7,7 @@
 import type { BoundGate, BoundTensor, Cost, Gate } from '../gates/gate.ts';
 import { size } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
+import { tensorShape } from './inputs.ts';
 import { type Params, type Program, ProgramError, type TensorDecl, dim, resolve } from './program.ts';
 
 /** One run of a gate's part between two yields, in one round. */
@@ -54,7 +55,7 @@ export function bind(program: Program, params: Params): Binding {
   };
   const ready = new Map<number, number>();
   for (const input of program.inputs) {
-    place(input.tensor, input.shape.map((d) => dim(d, params)));
+    place(input.tensor, tensorShape(input).map((d) => dim(d, params)));
     ready.set(input.tensor, 0);
   }
   const scheduled = program.gates.map((node): ScheduledGate => {

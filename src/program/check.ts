@@ -5,7 +5,8 @@
  *  1. Names. Every gate is known; gate i has id i (ids are the nonces' gate numbers, so no two gates draw the same words); inputs and
  *     outputs have names of their own; tensors with one label (forms of one graph value) have one size.
  *  2. Order. A tensor is made once, by an input or by one gate, and before any gate uses it; every declared tensor is made.
- *  3. Kinds. Each gate gets and makes shares or wires as its protocol wants them (`signatures` below).
+ *  3. Kinds. Each gate gets and makes shares or wires as its protocol wants them (`signatures` below). An input that comes as keys of point
+ *     functions has a place for each span in its last axis, and its words are whole.
  *  4. Rings. Local gates keep the ring; products and openings under full masks need and make 32 bits; an extension's share has 32 bits, its
  *     wire as many as were opened, and no more are opened than truncation leaves; a harmonic gate has its words' ring and opens no more
  *     angle bits than its input has; only a truncation takes a ring of more than 32 bits.
@@ -139,6 +140,12 @@ export function check(program: Program): void {
           undefined,
           5,
           `input '${input.name}' has scale ${input.scale} and bound ${input.bound}, its tensor ${scaleText(t)} and ${t.bound}`,
+        );
+      if (input.encoding && !(input.shape.at(-1) === input.encoding.dpf.length && input.scale === 1))
+        fail(
+          undefined,
+          3,
+          `input '${input.name}' [${input.shape}] at scale ${input.scale} comes as keys of ${input.encoding.dpf.length} spans`,
         );
     }
     const periodic = onlyHarmonic(b);

@@ -3,6 +3,7 @@
  */
 import type { Params, Program } from './program.ts';
 import { bind } from './bind.ts';
+import { shareBytes } from './inputs.ts';
 
 /** Bytes of a frame's header on every link. */
 export const frameHeader = 16;
@@ -77,9 +78,9 @@ export const inputHead = (params: Params): number => 4 + 4 * Math.ceil(JSON.stri
 /** Between the parties beside openings: P1 has the input (a digest of it), P0 says go. */
 const agreement = 32 + 2 * frameHeader;
 
-/** Input: a 32-byte seed to P0, a share to P1, both behind step and parameters. Output: one share from each, in 4-byte words. */
+/** Input: its share to each, behind step and parameters. Output: one share from each, in 4-byte words. */
 function clientBytes(b: ReturnType<typeof bind>): number {
-  const inputs = b.program.inputs.reduce((s, i) => s + 4 * b.tensors[i.tensor].size, 32 + 2 * inputHead(b.params));
+  const [p0, p1] = shareBytes(b.program.inputs, b.params);
   const outputs = b.program.outputs.reduce((s, o) => s + 2 * 4 * b.tensors[o.tensor].size, 0);
-  return inputs + outputs + (2 + 2 * b.program.outputs.length) * frameHeader;
+  return p0 + p1 + 2 * inputHead(b.params) + outputs + (2 + 2 * b.program.outputs.length) * frameHeader;
 }

@@ -33,6 +33,11 @@ export interface ProgramInput {
   /** The client's values are rounded to multiples of 1/scale and refused outside ±bound. */
   readonly scale: number;
   readonly bound: number;
+  /**
+   * Where the client gives places and sends keys of point functions (ring/dpf.ts): the last axis of `shape` has a place for each of these
+   * spans, the tensor's a word for each place of them all: a one in each span, 0 elsewhere.
+   */
+  readonly encoding?: { readonly dpf: readonly number[] };
 }
 
 export interface ProgramOutput {

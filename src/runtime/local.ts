@@ -3,11 +3,13 @@
  *
  * Here, and only here, shares of both parties can be added up: the wire protocol of a party has no message that reveals one.
  */
+import { encodePoints, splitPoints } from '../client/share.ts';
 import type { BoundTensor } from '../gates/gate.ts';
-import type { Params, Program } from '../program/program.ts';
+import type { Params, Program, ProgramInput } from '../program/program.ts';
 import type { Kernels, Ptr } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from './caches.ts';
 import { DealerStep } from './dealer.ts';
+import { expandKeys } from './inputs.ts';
 import { type Model, type Prepared, prepare, type Role } from './model.ts';
 import { PartyStep, type Profile } from './party.ts';
 
@@ -72,7 +74,7 @@ export class LocalCluster {
     return 64 * Math.floor((this.models[role].k.u8.length - cacheBytes(this.program, role)) / 64);
   }
 
-  /** inputs: integers at the input's scale, by name. Returns the reconstructed outputs by name. */
+  /** inputs: integers at the input's scale, by name; places where it comes as keys. Returns the reconstructed outputs by name. */
   run(params: Params, inputs: Readonly<Record<string, ArrayLike<number>>>, options: LocalOptions = {}): Record<string, Revealed> {
     const { p0, p1, dealer } = this.prepare(params);
     const keys = options.keys ?? [random(32), random(32), random(32)];
@@ -83,7 +85,7 @@ export class LocalCluster {
       new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1, moment('p1')),
     ] as const;
     const dealing = new DealerStep(dealer, step, [keys[0], keys[1]], options.profiles?.dealer, moment('dealer'));
-    for (const input of this.program.inputs) shareInput(parties, input.name, inputs[input.name]);
+    for (const input of this.program.inputs) shareInput(parties, input, inputs[input.name]);
     const deal = (): boolean => {
       const after = dealing.mayFollow;
       if (after === undefined || after > parties[1].released) return false;
@@ -157,11 +159,20 @@ function combine(t: BoundTensor, a: Words, b: Words): Float64Array {
 /** The representative of v mod 2^bits nearest to zero. */
 export const signed = (v: number, bits: number): number => (v >= 2 ** (bits - 1) ? v - 2 ** bits : v);
 
-function shareInput(parties: readonly [PartyStep, PartyStep], name: string, values: ArrayLike<number> | undefined): void {
-  const places = parties.map((p) => p.input(name));
-  if (values?.length !== places[0].size) throw new RangeError(`input '${name}': expected ${places[0].size} values, got ${values?.length ?? 'none'}`);
+function shareInput(parties: readonly [PartyStep, PartyStep], input: ProgramInput, values: ArrayLike<number> | undefined): void {
+  const places = parties.map((p) => p.input(input.name));
+  const { size, shape } = places[0];
+  const spans = input.encoding?.dpf;
+  const due = spans ? (size / shape.at(-1)!) * spans.length : size;
+  if (values?.length !== due) throw new RangeError(`input '${input.name}': expected ${due} values, got ${values?.length ?? 'none'}`);
+  if (spans) {
+    const points = encodePoints({ params: {}, inputs: [input] }, { [input.name]: { shape: [], data: values } });
+    const salt = random(16);
+    splitPoints(points, salt).forEach((keys, i) => void expandKeys(parties[i], input.name, spans, keys, salt));
+    return;
+  }
   const [k0, k1] = parties.map((p) => p.prepared.model.k);
-  const r = new Uint32Array(random(4 * places[0].size).buffer);
+  const r = new Uint32Array(random(4 * size).buffer);
   for (let i = 0; i < r.length; i++) {
     k0.u32[places[0].at / 4 + i] = r[i];
     k1.u32[places[1].at / 4 + i] = values[i] - r[i];

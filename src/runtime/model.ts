@@ -5,6 +5,7 @@ import type { BoundGate, BoundTensor } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { type Binding, bind } from '../program/bind.ts';
 import type { Params, Program } from '../program/program.ts';
+import { dpfScratch, dpfWords } from '../ring/dpf.ts';
 import { type Kernels, prgScratch, type Ptr } from '../ring/kernels/kernels.ts';
 import { Shelf, type Storage, type WeightSource } from './shelf.ts';
 import { type Plan, type RingPlan, planDealer, planParty, planRing } from './plan.ts';
@@ -52,6 +53,8 @@ export interface Prepared {
   readonly corrections: Ptr;
   /** Dealer: blocks are made in turn in `dealerSlots` places of this size, so that one can be sent while the next is made. */
   readonly slotBytes: number;
+  /** Parties: where keys of point functions are expanded, one at a time. */
+  readonly expansion: { readonly words: Ptr; readonly scratch: Ptr };
   readonly end: Ptr;
 }
 
@@ -71,6 +74,8 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end, lim
   const incoming = shelf.keep(message / 4);
   const slotBytes = Math.ceil(Math.max(0, ...binding.blocks.map((b) => b.bytes)) / 64) * 64;
   const corrections = role === 'p1' ? shelf.keep(ring.bytes / 4) : dealer ? shelf.keep((dealerSlots * slotBytes) / 4) : 0;
+  const span = dealer ? 0 : Math.max(0, ...program.inputs.flatMap((i) => i.encoding?.dpf ?? []));
+  const expansion = { words: span && shelf.keep(dpfWords(span)), scratch: span && shelf.keep(dpfScratch(span) / 4) };
   const arena = shelf.keep(plan.bytes / 4);
   const tensors: BoundTensor[] = binding.tensors.map((t, i) => {
     const p = plan.tensors[i];
@@ -78,7 +83,7 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end, lim
   });
   const bound = binding.gates.map((g, i) => ({ ...g.node, ins: g.node.ins.map((t) => tensors[t.id]), outs: g.node.outs.map((t) => tensors[t.id]), loaded: loaded[i] }));
   for (const list of plan.memory as number[][]) for (let i = 0; i < list.length; i++) list[i] += arena;
-  return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, end: shelf.top };
+  return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, expansion, end: shelf.top };
 }
 
 const varies = (attrs: unknown): boolean => {

@@ -40,7 +40,7 @@ export class PartyStep {
   private readonly place: Place;
 
   /** `moment`: what of the step its plan does not say; none for programs without caches. */
-  constructor(readonly prepared: Prepared, private readonly index: 0 | 1, step: number, keys: StepKeys, private readonly profile?: Profile, moment?: Moment) {
+  constructor(readonly prepared: Prepared, readonly index: 0 | 1, step: number, keys: StepKeys, private readonly profile?: Profile, moment?: Moment) {
     const { k } = prepared.model;
     k.u8.set(keys.mask, prepared.keys);
     k.u8.set(keys.zero, prepared.keys + 32);
@@ -50,11 +50,16 @@ export class PartyStep {
   }
 
   /** Where this party's share of an input goes. */
-  input(name: string): { at: Ptr; size: number } {
+  input(name: string): { at: Ptr; size: number; shape: readonly number[] } {
     const { program, tensors } = this.prepared.binding;
     const input = program.inputs.find((i) => i.name === name);
     if (!input) throw new ProgramError(`the program has no input '${name}': it has ${program.inputs.map((i) => i.name).join(', ')}`);
     return tensors[input.tensor];
+  }
+
+  /** Words of all inputs that come as words. */
+  get inputWords(): number {
+    return this.prepared.binding.program.inputs.reduce((s, i) => s + (i.encoding ? 0 : this.input(i.name).size), 0);
   }
 
   /** This party's words of a revealed output. */

@@ -81,6 +81,27 @@ export function remembers(width = 32, keys = 16): Program {
   };
 }
 
+/** y = the one-hot rows of places, which come as keys, each plus a value of x, which comes as words: [n, all spans]. */
+export function places(spans: readonly number[]): Program {
+  const width = spans.reduce((a, b) => a + b, 0);
+  const whole = { scale: 1, bound: 2 };
+  return {
+    ...base,
+    name: 'places',
+    params: { n: { min: 1, max: 8 } },
+    tensors: [share(whole), share(whole), share({ ...whole, bound: 4 }), share({ ...whole, bound: 4, bits: 8 })],
+    inputs: [
+      { name: 'x', tensor: 0, shape: ['n', width], ...whole },
+      { name: 'places', tensor: 1, shape: ['n', spans.length], ...whole, encoding: { dpf: spans } },
+    ],
+    outputs: [{ name: 'y', tensor: 3 }],
+    gates: [
+      { id: 0, gate: 'add', layer: 'a', in: [0, 1], out: [2], attrs: null },
+      { id: 1, gate: 'reveal', layer: 'a', in: [2], out: [3], attrs: { s: 0, bits: 8, shape: [{ dim: 'n' }, width] } },
+    ],
+  };
+}
+
 /** Programs without weights have none to ask for. */
 export const none: WeightSource = {
   words: (name) => {

@@ -11,7 +11,7 @@ import { cors } from 'hono/cors';
 import { z } from 'zod';
 import { codes, SubrosaError } from '../client/errors.ts';
 import type { Manifest } from '../client/manifest.ts';
-import { inputWords, outputsAt } from '../client/share.ts';
+import { inputBytes, outputsAt } from '../client/share.ts';
 import { records, streamType } from '../client/stream.ts';
 import type { Params } from '../program/program.ts';
 import { decode, Open, type Progress } from '../session/messages.ts';
@@ -164,8 +164,7 @@ export function clientApi(options: ClientApi): Hono<Env> {
     const { success, data: number } = Step.safeParse(c.req.param('step'));
     if (!success) throw new SubrosaError('bad-message', 'steps are whole numbers from 0');
     const params = paramsOf(manifest, new URL(c.req.url).searchParams);
-    const size = inputWords(manifest, params);
-    const bytes = index === 0 ? 32 : 4 * size;
+    const bytes = inputBytes(manifest, params)[index];
     if (session.running) throw new SubrosaError('step-order', 'a session runs one input at a time');
     quota.take(c.get('caller'));
     session.running = true;

@@ -8,6 +8,7 @@ import { taskModel } from '../../test/tasks.ts';
 import { codes, SubrosaError } from '../client/errors.ts';
 import { encodeWords, splitWords } from '../client/share.ts';
 import { readRecords, streamType } from '../client/stream.ts';
+import { places } from '../runtime/small.case.ts';
 import { frames } from '../session/messages.ts';
 import { manifestFor, Net, plainSquares, settle } from './net.case.ts';
 
@@ -190,4 +191,7 @@ test('what a party answers is what is described, from the first question to ever
 test('manifests of real programs have the form described', () => {
   for (const task of ['text-classification', 'image-classification'] as const)
     holds('Manifest', JSON.parse(JSON.stringify(manifestFor(taskModel(task)))));
+  const keyed = manifestFor({ ...plainSquares, program: places([49_152, 2]) });
+  expect(keyed.inputs[1].encoding).toEqual({ dpf: [49_152, 2] });
+  holds('Manifest', JSON.parse(JSON.stringify(keyed)));
 });

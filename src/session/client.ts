@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { errorFrom, SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
-import { type ClientInputs, type ClientOutput, encodeWords, outputsAt, paramsOf, reconstruct, splitWords } from '../client/share.ts';
+import { type ClientInputs, type ClientOutput, encodeInputs, outputsAt, paramsOf, reconstruct, splitInputs } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
 import type { Params, Program } from '../program/program.ts';
 import { decode, encode, encodeInput, Failed, frames, Open } from './messages.ts';
@@ -60,7 +60,7 @@ export class ClientSession {
   async run(inputs: ClientInputs, given?: Params): Promise<Record<string, ClientOutput>> {
     const { manifest } = this;
     const params = paramsOf(manifest, inputs, given);
-    const { seed, words } = splitWords(encodeWords(manifest, inputs));
+    const uploads = splitInputs(encodeInputs(manifest, inputs), this.id);
     const { sizes } = outputsAt(manifest, params);
     const step = this.step++;
     const shares: [Uint32Array, Uint32Array][] = sizes.map(() => [] as never);
@@ -77,8 +77,7 @@ export class ClientSession {
         };
       },
       () => {
-        this.links[0].send(frames.input, this.number, step, encodeInput(step, params, seed));
-        this.links[1].send(frames.input, this.number, step, encodeInput(step, params, words));
+        for (const i of [0, 1] as const) this.links[i].send(frames.input, this.number, step, encodeInput(step, params, uploads[i]));
       },
     );
     return reconstruct(manifest, params, shares);

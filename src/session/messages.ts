@@ -7,7 +7,7 @@
  *   dealer → party   seed    32 bytes              that party's seed of the session
  *   P0 → P1          zero    32 bytes              seed of the zero sharing, unknown to the dealer
  *   party → client   ready   {id, hash}
- *   client → party   input   JSON {step, params}, then P0: a 32-byte seed, P1: words
+ *   client → party   input   JSON {step, params}, then P0: a 32-byte seed, P1: words; then keys
  *   P1 → P0          have    seq = step; SHA-256 of [step, params]: P1 has the input
  *   P0 → P1          go      seq = step: P0 has it too and runs it next
  *   P1 → dealer      step    {step, params}

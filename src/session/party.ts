@@ -157,8 +157,7 @@ export class PartyHost {
     const { id, hash } = session.setting;
     const takes = this.options.models.takes(hash);
     if (!takes) throw unknownModel(hash);
-    const words = inputBytes(takes, params);
-    const total = this.options.index === 0 ? 32 : words;
+    const total = inputBytes(takes, params)[this.options.index];
     if (bytes.length !== total)
       throw new SubrosaError('bad-message', `the client's share has ${bytes.length} bytes; ${total} are expected`);
     if (this.draining) throw drainingError('this party');
@@ -333,7 +332,7 @@ export class PartyHost {
       };
       session.work = work;
       this.working.add(work);
-      placeInputs(run, this.options.index, bytes);
+      placeInputs(run, bytes, session.setting.id);
       bytes.fill(0);
       if (this.options.index === 0) peer.send(frames.go, session.number, step, nothing);
       else dealer.send(frames.step, session.number, 0, encode({ step, params }));

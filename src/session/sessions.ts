@@ -1,9 +1,11 @@
 /** What a party keeps of its sessions: who has them, what they wait for, for how long they may. */
 import { createDecipheriv, createHash } from 'node:crypto';
 import { SubrosaError } from '../client/errors.ts';
-import { rowsAfter } from '../client/share.ts';
+import { rowsAfter, saltOf } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
-import { dim, type Params } from '../program/program.ts';
+import { shareBytes } from '../program/inputs.ts';
+import type { Params } from '../program/program.ts';
+import { placeShares } from '../runtime/inputs.ts';
 import type { PartyStep } from '../runtime/party.ts';
 import type { Limits } from './events.ts';
 import type { Setting } from './keys.ts';
@@ -118,15 +120,15 @@ export function lookEvery({ waitSeconds, stepSeconds, idleSeconds }: Limits): nu
   return Math.max(10, Math.min(1000, ...limits.map((s) => 250 * s)));
 }
 
-/** Bytes of all inputs at these parameters. Throws SubrosaError when the program does not take them. */
-export function inputBytes(program: Takes, params: Params): number {
+/** Bytes of each party's share of the inputs at these parameters. Throws SubrosaError when the program does not take them. */
+export function inputBytes(program: Takes, params: Params): readonly [p0: number, p1: number] {
   const names = Object.keys(program.params);
   if (Object.keys(params).some((name) => !names.includes(name)))
     throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
   for (const [name, { min, max }] of Object.entries(program.params))
     if (!(params[name] >= min && params[name] <= max))
       throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
-  return program.inputs.reduce((s, i) => s + i.shape.reduce<number>((n, d) => n * dim(d, params), 4), 0);
+  return shareBytes(program.inputs, params);
 }
 
 /**
@@ -145,16 +147,12 @@ export const digestOf = (step: number, params: Params): Buffer =>
     .update(JSON.stringify([step, Object.entries(params).sort()]))
     .digest();
 
-/** Puts a party's share of the inputs where its step has them. */
-export function placeInputs(step: PartyStep, index: 0 | 1, bytes: Uint8Array): void {
-  const { binding, model } = step.prepared;
-  const places = binding.program.inputs.map((i) => step.input(i.name));
-  const total = places.reduce((s, p) => s + 4 * p.size, 0);
+/** Puts a party's share of the inputs, as a client of session `id` sent it, where its step has them. */
+export function placeInputs(step: PartyStep, bytes: Uint8Array, id: string): void {
+  const size = step.inputWords;
+  const head = step.index === 0 ? 32 : 4 * size;
+  const given = bytes.subarray(0, head);
   // P0's share is the ChaCha20 stream of the client's seed, in its standard order.
-  const words = index === 0 ? createDecipheriv('chacha20', bytes, new Uint8Array(16)).update(new Uint8Array(total)) : bytes;
-  let from = 0;
-  for (const p of places) {
-    model.k.u8.set(words.subarray(from, from + 4 * p.size), p.at);
-    from += 4 * p.size;
-  }
+  const words = step.index === 0 ? createDecipheriv('chacha20', given, new Uint8Array(16)).update(new Uint8Array(4 * size)) : given;
+  placeShares(step, words, bytes.subarray(head), saltOf(id));
 }

@@ -30,13 +30,17 @@ writeFileSync(join(cwd, 'texts.txt'), readFileSync(join(models, 'calibration/hel
 const compile = (model: string, to: string, ...args: string[]): Promise<string> =>
   ran(['compile', model, '-o', to, '--max-tokens', '128', '--prefix', '<|end|>', '--calibrate', 'texts.txt', ...args]);
 beforeAll(async () => {
-  await Promise.all([compile('talks.gguf', 'public'), compile('tiny.gguf', 'private', '--weights', 'private')]);
+  await Promise.all([
+    compile('talks.gguf', 'public'),
+    compile('tiny.gguf', 'private', '--weights', 'private', '--embedding', 'one-hot'),
+    compile('tiny.gguf', 'keyed', '--weights', 'private', '--embedding', 'dpf'),
+  ]);
 }, 120_000);
 
 describe('in real processes', () => {
   // Words that differ from each other: the tiny model says one again and again.
   const asked = ['--greedy', '--repetition-penalty', '2', '--max-tokens', '10', '--json'];
-  test.each(['public', 'private'])('%s weights: the words of the plaintext', async (dir) => {
+  test.each(['public', 'private', 'keyed'])('%s weights: the words of the plaintext', async (dir) => {
     // Longer than a step: it goes in pieces.
     const prompt = 'The river runs on and on. '.repeat(5);
     const there = JSON.parse(await ran(['generate', dir, prompt, ...asked]));

@@ -8,6 +8,7 @@ import { attention } from './attention.ts';
 import { linear } from './linear.ts';
 import type { Lowering } from './lowering.ts';
 import { layerNorm } from './norm.ts';
+import { oneHotRows } from './one-hot.ts';
 import { matmul, reciprocalOf } from './products.ts';
 import { rotary } from './rotary.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
@@ -45,6 +46,7 @@ export function registerActivation(
 
 const operators: Readonly<Record<string, Lower>> = {
   Linear: linear,
+  OneHotRows: oneHotRows,
   LayerNormalization: layerNorm,
   RMSNormalization: layerNorm,
   Attention: attention,

@@ -1,7 +1,7 @@
 /** Operators that pick or place values by index. Indices are public: a secret index has its own gate. */
 import type { GraphNode, Tensor } from '../graph.ts';
 import { sizeOf } from '../graph.ts';
-import { alloc, around, axisOf, type Family, fail, type Inputs, intAttr, intsOf, need, stridesOf } from './common.ts';
+import { alloc, around, axisOf, type Family, fail, type Inputs, intAttr, intsAttr, intsOf, need, stridesOf } from './common.ts';
 
 function place(index: number, size: number): number {
   const i = index < 0 ? index + size : index;
@@ -95,6 +95,22 @@ function oneHot(x: Inputs, node: GraphNode): Tensor[] {
   return [y];
 }
 
+/** Rows of places → rows of as many values as attr `spans` has together: a one in each span, at its place. */
+function oneHotRows(x: Inputs, node: GraphNode): Tensor[] {
+  const [places, spans] = [need(x, 0), intsAttr(node, 'spans') ?? fail('no spans')];
+  if (places.dtype !== 'i64' || places.shape.at(-1) !== spans.length) return fail(`places are ${places.dtype} [${places.shape}]`);
+  const width = spans.reduce((a, b) => a + b, 0);
+  const y = alloc('f32', [...places.shape.slice(0, -1), width]);
+  let from = 0;
+  places.data.forEach((v, i) => {
+    const span = spans[i % spans.length];
+    if (!(Number.isInteger(v) && v >= 0 && v < span)) fail(`place ${v} of ${span}`);
+    y.data[from + v] = 1;
+    from += span;
+  });
+  return [y];
+}
+
 /** The k largest (or smallest) along an axis, in order, and where they were; ties to the lower index. */
 function topK(x: Inputs, node: GraphNode): Tensor[] {
   const t = need(x, 0);
@@ -124,5 +140,6 @@ export const indexing: Family = {
   GatherND: gatherND,
   ScatterND: scatterND,
   OneHot: oneHot,
+  OneHotRows: oneHotRows,
   TopK: topK,
 };

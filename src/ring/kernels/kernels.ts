@@ -32,7 +32,8 @@ export interface Kernels {
 
   /**
    * One level of a point function's tree: from each of `parents` nodes (a multiple of 4; 4 words of seed, a word t of 0 or all ones) its
-   * two children, side by side. correction: 4 words for the seeds, then t's of the left and the right child, as words of 0 or all ones.
+   * two children, side by side. correction: 4 words for the seeds, then t's of the left and the right child, as words of 0 or all ones, two
+   * words that do not count, and the 4 words of the salt.
    */
   dpfLevel(below: Ptr, tBelow: Ptr, seeds: Ptr, t: Ptr, correction: Ptr, parents: number): void;
 

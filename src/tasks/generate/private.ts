@@ -1,6 +1,6 @@
 /**
- * A decoder on shares. The client looks its tokens up, shares the rows, and adds the logits up; the caches stay with the parties, in the
- * session that `run` belongs to. No Node imports.
+ * A decoder on shares. The client looks its tokens up and shares the rows, or sends keys of the tokens, and adds the logits up; the caches stay
+ * with the parties, in the session that `run` belongs to. No Node imports.
  */
 import type { Graph } from '../../graph/graph.ts';
 import { interpret } from '../../graph/interpret.ts';

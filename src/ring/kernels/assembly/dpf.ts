@@ -24,12 +24,13 @@ export function dpfLevel(below: usize, tBelow: usize, seeds: usize, t: usize, co
   const zero = i32x4.splat(0), one = i32x4.splat(1), tag = i32x4.splat(0x667064);
   const w0 = v128.load32_splat(correction), w1 = v128.load32_splat(correction, 4), w2 = v128.load32_splat(correction, 8), w3 = v128.load32_splat(correction, 12);
   const tl = v128.load32_splat(correction, 16), tr = v128.load32_splat(correction, 20);
+  const k4 = v128.load32_splat(correction, 32), k5 = v128.load32_splat(correction, 36), k6 = v128.load32_splat(correction, 40), k7 = v128.load32_splat(correction, 44);
   for (let i = 0; i < parents; i += 4) {
     const at = seeds + 16 * i;
     const a = v128.load(at), b = v128.load(at, 16), c = v128.load(at, 32), d = v128.load(at, 48);
     const ab = low(a, b), cd = low(c, d), ef = high(a, b), gh = high(c, d);
     const k0 = lowPair(ab, cd), k1 = highPair(ab, cd), k2 = lowPair(ef, gh), k3 = highPair(ef, gh);
-    let x0 = c0, x1 = c1, x2 = c2, x3 = c3, x4 = k0, x5 = k1, x6 = k2, x7 = k3, x8 = k0, x9 = k1, x10 = k2, x11 = k3;
+    let x0 = c0, x1 = c1, x2 = c2, x3 = c3, x4 = k0, x5 = k1, x6 = k2, x7 = k3, x8 = k4, x9 = k5, x10 = k6, x11 = k7;
     let x12 = zero, x13 = tag, x14 = zero, x15 = zero;
     for (let round = 0; round < 12; round += 2) {
       x0 = add(x0, x4); x12 = turn(x12, x0, 16); x8 = add(x8, x12); x4 = turn(x4, x8, 12);
@@ -54,7 +55,7 @@ export function dpfLevel(below: usize, tBelow: usize, seeds: usize, t: usize, co
     const to = below + 32 * i;
     scatter(to, v128.xor(add(x0, c0), m0), v128.xor(add(x1, c1), m1), v128.xor(add(x2, c2), m2), v128.xor(add(x3, c3), m3));
     scatter(to + 16, v128.xor(add(x4, k0), m0), v128.xor(add(x5, k1), m1), v128.xor(add(x6, k2), m2), v128.xor(add(x7, k3), m3));
-    const bits = add(x8, k0);
+    const bits = add(x8, k4);
     const left = v128.xor(i32x4.sub(zero, v128.and(bits, one)), v128.and(on, tl));
     const right = v128.xor(i32x4.sub(zero, v128.and(i32x4.shr_u(bits, 1), one)), v128.and(on, tr));
     v128.store(tBelow + 8 * i, low(left, right));

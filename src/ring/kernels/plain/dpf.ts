@@ -14,7 +14,7 @@ export function plainDpf({ u32 }: Views): Pick<Kernels, 'dpfLevel'> {
       for (let node = 0; node < parents; node++) {
         const from = (seeds >>> 2) + 4 * node;
         key.set(u32.subarray(from, from + 4));
-        key.set(u32.subarray(from, from + 4), 4);
+        key.set(u32.subarray(w + 8, w + 12), 4);
         chachaBlock(block, 0, 1, key, 0, dpfTag, 0, 0, 12);
         // By arithmetic, not by branches: the time shall not tell t.
         const on = u32[(t >>> 2) + node];

@@ -64,15 +64,9 @@ export async function runCommand(
 }
 
 /** Whether the program takes the input at all, before anything is started or sent. Returns its parameters. */
-<<<<<<< HEAD
 export function acceptable(folder: CompiledFolder, { inputs, params: given }: Given): Params {
   const params = paramsOf(folder.program, inputs, given);
-  encodeWords(folder.program, inputs);
-=======
-export function acceptable(folder: CompiledFolder, { inputs }: Given): Params {
-  const params = paramsOf(folder.program, inputs);
   encodeInputs(folder.program, inputs);
->>>>>>> helper-a
   return params;
 }
 

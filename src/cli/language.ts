@@ -1,4 +1,5 @@
 /** Language models before compiling: reading one, its public prefix, the tokens that its ranges are measured on. */
+import { fastProducts } from '../graph/fast.ts';
 import { sizeOf, type Tensor } from '../graph/graph.ts';
 import { rewrite } from '../graph/rewrite/index.ts';
 import { importLanguage, type Language } from '../import/language.ts';
@@ -74,6 +75,8 @@ export function readDecoding(
   if (options.maxTokens !== undefined && options.maxTokens > keys)
     throw new UsageError(`--max-tokens ${options.maxTokens}: ${at.name} takes at most ${keys}`);
   const language = { ...imported, graph: { ...rewrite(imported.graph), name: at.name } };
+  // The prefix is measured, and its K and V made, by the interpreter.
+  fastProducts(kernelBytes(language));
   const tokenizer = makeTokenizer(language.tokenizer, language.tokenizerConfig, `${at.name}: its tokenizer`);
   const prefix = prefixOf(language, tokenizer, options.prefix);
   if (prefix.length + 2 > keys)

@@ -6,7 +6,7 @@
  * times the guarded range the search finds the fewest harmonics that meet both errors. All of it is a function of its
  * arguments alone: the same on every run, plain data for a program file, and kept in memory by key.
  */
-import { evaluateFit, type FourierFit, measured, normal, sampler, samplesFor, solveFit } from './fourier.ts';
+import { evaluateAll, type FourierFit, measured, normal, sampler, samplesFor, solveFit } from './fourier.ts';
 import type { RealFunction } from './functions.ts';
 import { largestU, type OutputWord, roundingNoise, word } from './word.ts';
 
@@ -64,13 +64,23 @@ export function guardWidth(lo: number, hi: number, ratio = 1.4): number {
   return Math.min((ratio - 1) * side, Math.max(4, side / 4));
 }
 
-const remembered = new Map<string, unknown>();
+const remembered = new Map<string, { made: unknown } | { refused: RangeError }>();
 
-/** @internal Runs `make` once per key. */
+/** @internal Runs `make` once per key; what it refuses it refuses again. */
 export function once<T>(key: string | undefined, make: () => T): T {
   if (key === undefined) return make();
-  if (!remembered.has(key)) remembered.set(key, make());
-  return remembered.get(key) as T;
+  let known = remembered.get(key);
+  if (!known) {
+    try {
+      known = { made: make() };
+    } catch (e) {
+      if (!(e instanceof RangeError)) throw e;
+      known = { refused: e };
+    }
+    remembered.set(key, known);
+  }
+  if ('refused' in known) throw known.refused;
+  return known.made as T;
 }
 
 /**
@@ -116,9 +126,8 @@ export function steepness(fit: FourierFit): number {
   const w = (2 * Math.PI) / period;
   const derivative = { a: b.map((v, i) => v * w * (i + 1)), b: a.map((v, i) => -v * w * (i + 1)), c0: 0, slope: 0, period };
   const points = 300 + 4 * a.length;
-  let top = 0;
-  for (let i = 0; i <= points; i++) top = Math.max(top, Math.abs(evaluateFit(derivative, lo + ((hi - lo) * i) / points)));
-  return top;
+  const at = Float64Array.from({ length: points + 1 }, (_, i) => lo + ((hi - lo) * i) / points);
+  return evaluateAll(derivative, at).reduce((top, v) => Math.max(top, Math.abs(v)), 0);
 }
 
 /**

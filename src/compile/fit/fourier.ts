@@ -9,11 +9,11 @@
  * size; the ridge λ = 2^−t/√12 (the r.m.s. of that rounding) weighs the two against each other in the fit itself.
  *
  * Samples are Chebyshev points (ends count most) and even ones on [lo, hi] with weight 1; on the guard band around it, where
- * rare values land, even ones with a small weight. The normal matrix holds only the moments Σ w² e^(2πiny/P), n ≤ 2K: products
- * of cosines and sines are sums of them. Building it costs samples·2K, not samples·K².
+ * rare values land, even ones with a small weight. In terms of e^(2πiky/P), |k| ≤ K, the normal matrix is a Toeplitz matrix of the
+ * moments Σ w² e^(2πiny/P), n ≤ 2K: building it costs samples·2K, not samples·K², and solving it K², not K³.
  */
 import type { RealFunction } from './functions.ts';
-import { solveRidge } from './solve.ts';
+import { toeplitz, zeros } from './solve.ts';
 
 /** A fit as plain data. Errors are against f in f's own unit, or, where `relative`, divided by |f|. */
 export interface FourierFit {
@@ -59,8 +59,6 @@ export interface FitOptions {
   t: number;
   /** Weigh and report errors relative to |f|, which must not vanish on the range. */
   relative?: boolean;
-  /** f(y) − slope·y is even about 0: cosines only, and the period must cover the range mirrored as well. */
-  parity?: 'even';
 }
 
 /** Where f is sampled: it depends on the range and on the number of points, not on K or P, so that a search may share it. */
@@ -116,6 +114,12 @@ export function sampler(f: RealFunction, options: SampleOptions): (n: number) =>
   };
 }
 
+/** Sums over samples times cos(kθ) and sin(kθ), θ = 2π(x − mid)/period. */
+interface Moments {
+  readonly c: Float64Array;
+  readonly s: Float64Array;
+}
+
 /** The normal equations for one (K, period): solve them for one ridge or several. */
 export interface Normal {
   readonly samples: Samples;
@@ -123,70 +127,71 @@ export interface Normal {
   readonly period: number;
   /** Angles inside the solver are from here. */
   readonly mid: number;
-  readonly parity?: 'even';
-  /** Σ w² cos(nθ), Σ w² sin(nθ), n ≤ 2K; θ = 2π(x − mid)/period. */
-  readonly mc: Float64Array;
-  readonly ms: Float64Array;
+  /** Σ w² cos(kθ), Σ w² sin(kθ), k ≤ 2K. */
+  readonly m: Moments;
   /** The same with y, k ≤ K. */
-  readonly yc: Float64Array;
-  readonly ys: Float64Array;
-  /** The same with x − mid, k ≤ K, then Σ w² (x − mid)² and Σ w² (x − mid) y. */
-  readonly xc: Float64Array;
-  readonly xs: Float64Array;
-  readonly xx: number;
-  readonly xy: number;
+  readonly y: Moments;
+  /** The same with x − mid, k ≤ K, then Σ w² (x − mid)² and Σ w² (x − mid) y; made when asked for. */
+  readonly line: () => Moments & { readonly xx: number; readonly xy: number };
 }
 
-export function normal(samples: Samples, K: number, period: number, parity?: 'even'): Normal {
-  const { x, y, w2, guardLo, guardHi } = samples;
-  const mid = parity === 'even' ? 0 : (guardLo + guardHi) / 2;
-  const width = 2 * Math.max(guardHi - mid, mid - guardLo);
+export function normal(samples: Samples, K: number, period: number): Normal {
+  const { x, y, w2, guardLo, guardHi, symmetric } = samples;
+  const mid = (guardLo + guardHi) / 2;
+  const width = guardHi - guardLo;
   if (!(period >= width * (1 - 1e-12))) throw new RangeError(`fit: period ${period} is shorter than the range it must cover, ${width}`);
-  const mc = new Float64Array(2 * K + 1);
-  const ms = new Float64Array(2 * K + 1);
-  const [yc, ys, xc, xs] = [0, 1, 2, 3].map(() => new Float64Array(K + 1));
-  let xx = 0;
-  let xy = 0;
-  const fold = samples.symmetric && mid === (guardLo + guardHi) / 2;
+  // Symmetric samples: a point and its mirror image share their cosine, and their sines cancel. Each pair counts once.
+  let points = 0;
+  const [d, w, even, odd] = [0, 1, 2, 3].map(() => new Float64Array(x.length));
   for (let i = 0; i < x.length; i++) {
-    // Symmetric samples: a point and its mirror image share their cosine, and their sines cancel.
-    const j = fold ? mirror(samples, i) : i;
+    const j = symmetric ? mirror(samples, i) : i;
     if (j < i) continue;
-    const pair = j > i;
-    const d = x[i] - mid;
-    const w = pair ? 2 * w2[i] : w2[i];
-    const wx = w * d;
-    const wyc = w2[i] * (pair ? y[i] + y[j] : y[i]);
-    const wys = w2[i] * (pair ? y[i] - y[j] : y[i]);
-    xx += wx * d;
-    xy += wys * d;
-    const theta = (2 * Math.PI * d) / period;
-    const c1 = Math.cos(theta);
-    const s1 = Math.sin(theta);
-    let c = 1;
-    let s = 0;
-    for (let k = 0; k <= K; k++) {
-      mc[k] += w * c;
-      yc[k] += wyc * c;
-      ys[k] += wys * s;
-      xs[k] += wx * s;
-      if (!pair) {
-        ms[k] += w * s;
-        xc[k] += wx * c;
-      }
-      const next = c * c1 - s * s1;
-      s = c * s1 + s * c1;
-      c = next;
-    }
-    for (let k = K + 1; k <= 2 * K; k++) {
-      mc[k] += w * c;
-      if (!pair) ms[k] += w * s;
-      const next = c * c1 - s * s1;
-      s = c * s1 + s * c1;
-      c = next;
+    d[points] = x[i] - mid;
+    w[points] = j > i ? 2 * w2[i] : w2[i];
+    even[points] = w2[i] * (j > i ? y[i] + y[j] : y[i]);
+    odd[points++] = w2[i] * (j > i ? y[i] - y[j] : y[i]);
+  }
+  const theta = d.subarray(0, points).map((v) => (2 * Math.PI * v) / period);
+  const none = new Float64Array(symmetric ? points : 0);
+  const of = (cosines: Float64Array, sines: Float64Array, n: number): Moments => moments(theta, cosines, sines, n);
+  return {
+    samples,
+    K,
+    period,
+    mid,
+    m: of(w, symmetric ? none : w, 2 * K),
+    y: of(even, odd, K),
+    line: () => {
+      const wx = w.map((v, i) => v * d[i]);
+      return { ...of(symmetric ? none : wx, wx, K), xx: dot(wx, d), xy: dot(odd, d) };
+    },
+  };
+}
+
+/** Σ even·cos(kθ) and Σ odd·sin(kθ) for k ≤ n. Two points at a time, since a turn waits for the one before it. */
+function moments(theta: Float64Array, even: Float64Array, odd: Float64Array, n: number): Moments {
+  const c = new Float64Array(n + 1);
+  const s = new Float64Array(n + 1);
+  for (let i = 0; i < theta.length; i += 2) {
+    const two = i + 1 < theta.length;
+    const [t0, t1] = [theta[i], two ? theta[i + 1] : 0];
+    const [e0, e1] = [even[i], two ? even[i + 1] : 0];
+    const [o0, o1] = [odd[i], two ? odd[i + 1] : 0];
+    const [p0, p1] = [Math.cos(t0), Math.cos(t1)];
+    const [q0, q1] = [Math.sin(t0), Math.sin(t1)];
+    let [a0, a1, b0, b1] = [1, 1, 0, 0];
+    for (let k = 0; k <= n; k++) {
+      c[k] += e0 * a0 + e1 * a1;
+      s[k] += o0 * b0 + o1 * b1;
+      let next = a0 * p0 - b0 * q0;
+      b0 = a0 * q0 + b0 * p0;
+      a0 = next;
+      next = a1 * p1 - b1 * q1;
+      b1 = a1 * q1 + b1 * p1;
+      a1 = next;
     }
   }
-  return { samples, K, period, mid, parity, mc, ms, yc, ys, xc, xs, xx, xy };
+  return { c, s };
 }
 
 /** Index of the sample mirrored in the middle of a symmetric set. */
@@ -195,15 +200,37 @@ function mirror({ x, core }: Samples, i: number): number {
   return i < core / 2 ? core / 2 - 1 - i : (3 * core) / 2 - 1 - i;
 }
 
+/** A fit without its errors. */
+export type Series = Omit<FourierFit, 'maxError' | 'rmsError' | 'guardError'>;
+
 /** The fit for a ridge of 2^−t/√12 an r.m.s. sample, with its errors on the samples themselves. */
 export function solveFit(n: Normal, t: number, slope: number | 'free' = 0, slopeStep = 1 / 8): FourierFit {
+  const series = solveSeries(n, t, slope, slopeStep);
+  return { ...series, ...errors(series, n.samples) };
+}
+
+export function solveSeries(n: Normal, t: number, slope: number | 'free' = 0, slopeStep = 1 / 8): Series {
   const { K, mid, samples } = n;
   let meanWeight = 1;
   if (samples.relative) meanWeight = samples.w2.reduce((s, w) => s + w, 0) / samples.w2.length;
   const lambda = (2 ** (-2 * t) / 12) * samples.x.length * meanWeight;
+  const solve = solver(n, lambda);
+  const { c, s } = solve(n.y);
   let fixed = slope === 'free' ? 0 : slope;
-  if (slope === 'free' && n.parity !== 'even') fixed = Math.round(coefficients(n, lambda, 0, true).slope / slopeStep) * slopeStep || 0;
-  const { c, s } = coefficients(n, lambda, fixed, false);
+  if (slope !== 0) {
+    // With the line its own best fit by cosines and sines is subtracted; the constant moves the line from `mid` to y = 0.
+    const line = n.line();
+    const series = solve(line);
+    if (slope === 'free') {
+      const best = (line.xy - dot(line.c, c) - dot(line.s, s)) / (line.xx + lambda / 100 - dot(line.c, series.c) - dot(line.s, series.s));
+      fixed = Math.round(best / slopeStep) * slopeStep || 0;
+    }
+    for (let k = 0; k <= K; k++) {
+      c[k] -= fixed * series.c[k];
+      s[k] -= fixed * series.s[k];
+    }
+    c[0] -= fixed * mid;
+  }
   const a: number[] = [];
   const b: number[] = [];
   let square = 0;
@@ -214,94 +241,93 @@ export function solveFit(n: Normal, t: number, slope: number | 'free' = 0, slope
     b.push(c[k] * sp + s[k] * cp);
     square += c[k] ** 2 + s[k] ** 2;
   }
-  const fit = {
-    lo: samples.lo,
-    hi: samples.hi,
-    guardLo: samples.guardLo,
-    guardHi: samples.guardHi,
-    period: n.period,
-    slope: fixed,
-    c0: c[0],
-    a,
-    b,
-  };
-  return { ...fit, relative: samples.relative, ...errors(fit, samples), cnorm: Math.sqrt(square) };
+  const { lo, hi, guardLo, guardHi, relative } = samples;
+  return { lo, hi, guardLo, guardHi, period: n.period, slope: fixed, c0: c[0], a, b, relative, cnorm: Math.sqrt(square) };
 }
 
-/** Cosine and sine coefficients about `mid` for f − slope·x (or with the slope free). */
-function coefficients(n: Normal, lambda: number, slope: number, free: boolean): { c: Float64Array; s: Float64Array; slope: number } {
-  const { K, mc, ms, mid } = n;
-  const cosines = K + 1;
-  const sines = n.parity === 'even' ? 0 : K;
-  const size = cosines + sines + (free ? 1 : 0);
-  const rhs = new Float64Array(size);
-  for (let k = 0; k <= K; k++) rhs[k] = n.yc[k] - slope * (n.xc[k] + mid * mc[k]);
-  for (let k = 1; k <= sines; k++) rhs[K + k] = n.ys[k] - slope * (n.xs[k] + mid * ms[k]);
-  if (free) rhs[size - 1] = n.xy - slope * (n.xx + mid * n.xc[0]);
-  const ridge = new Float64Array(size).fill(lambda);
-  ridge[0] = 0;
-  if (free) ridge[size - 1] = lambda / 100;
-  /** The entry for columns i ≥ j: 0 the constant, 1..K cosines, then sines, then x − mid. */
-  const entry = (i: number, j: number): number => {
-    if (i <= K) return (mc[i - j] + mc[i + j]) / 2;
-    if (free && i === size - 1) {
-      if (j === i) return n.xx;
-      return j <= K ? n.xc[j] : n.xs[j - K];
+function dot(x: Float64Array, y: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
+  return sum;
+}
+
+/**
+ * Cosine and sine coefficients about `mid` of a function by its moments. With z_k = (c_k − i·s_k)/2 the ridge λ·Σ(c_k² + s_k²) is
+ * 2λ·Σ|z_k|² but for k = 0: the constant is exact in a gate and costs nothing. One column more (Sherman, Morrison) frees it.
+ */
+function solver({ K, m }: Normal, lambda: number): (moments: Moments) => Moments {
+  const ridge = 2 * lambda;
+  const solve = toeplitz({ re: m.c, im: m.s.map((v) => -v) }, ridge);
+  const unit = zeros(2 * K + 1);
+  unit.re[K] = 1;
+  const one = solve(unit);
+  return (f) => {
+    const b = zeros(2 * K + 1);
+    for (let k = 0; k <= K; k++) {
+      b.re[K + k] = b.re[K - k] = f.c[k];
+      b.im[K + k] = -f.s[k];
+      b.im[K - k] = f.s[k];
     }
-    const k = i - K;
-    if (j > K) return (mc[Math.abs(k - j + K)] - mc[k + j - K]) / 2;
-    return (ms[k + j] + (k >= j ? ms[k - j] : -ms[j - k])) / 2;
+    const z = solve(b);
+    const more = (ridge * z.re[K]) / (1 - ridge * one.re[K]);
+    // z_−k is z_k's conjugate but for rounding, and only both together keep the residual small.
+    const [c, s] = [new Float64Array(K + 1), new Float64Array(K + 1)];
+    for (let k = 0; k <= K; k++) {
+      c[k] = z.re[K + k] + z.re[K - k] + more * (one.re[K + k] + one.re[K - k]);
+      s[k] = z.im[K - k] - z.im[K + k] + more * (one.im[K - k] - one.im[K + k]);
+    }
+    c[0] /= 2;
+    return { c, s };
   };
-  const block = (from: number, to: number): Float64Array => {
-    const m = to - from;
-    const matrix = new Float64Array(m * m);
-    for (let i = 0; i < m; i++) for (let j = 0; j <= i; j++) matrix[i * m + j] = entry(from + i, from + j);
-    return solveRidge(matrix, m, ridge.subarray(from, to), [rhs.subarray(from, to)])[0];
-  };
-  const x = new Float64Array(size);
-  // Symmetric samples: even and odd columns are orthogonal, so two halves take a quarter of the time.
-  if (n.samples.symmetric && n.parity !== 'even') {
-    x.set(block(0, cosines));
-    x.set(block(cosines, size), cosines);
-  } else x.set(block(0, size));
-  const s = new Float64Array(K + 1);
-  s.set(x.subarray(cosines, cosines + sines), 1);
-  return { c: x.subarray(0, cosines), s, slope: free ? x[size - 1] : slope };
 }
 
 /** Largest and r.m.s. errors on samples. */
-export function errors(
-  fit: Pick<FourierFit, 'a' | 'b' | 'c0' | 'slope' | 'period'>,
-  samples: Samples,
-): Pick<FourierFit, 'maxError' | 'rmsError' | 'guardError'> {
+export function errors(fit: Sum, samples: Samples): Pick<FourierFit, 'maxError' | 'rmsError' | 'guardError'> {
   let maxError = 0;
   let guardError = 0;
   let square = 0;
-  for (let i = 0; i < samples.x.length; i++) {
-    let e = Math.abs(evaluateFit(fit, samples.x[i]) - samples.y[i]);
-    if (samples.relative) e /= Math.abs(samples.y[i]);
-    if (i >= samples.core) guardError = Math.max(guardError, e);
+  const { x, y, core } = samples;
+  const values = evaluateAll(fit, x);
+  for (let i = 0; i < x.length; i++) {
+    let e = Math.abs(values[i] - y[i]);
+    if (samples.relative) e /= Math.abs(y[i]);
+    if (i >= core) guardError = Math.max(guardError, e);
     else maxError = Math.max(maxError, e);
-    if (i >= samples.core / 2 && i < samples.core) square += e * e;
+    if (i >= core / 2 && i < core) square += e * e;
   }
-  return { maxError, rmsError: Math.sqrt(square / (samples.core / 2)), guardError };
+  return { maxError, rmsError: Math.sqrt(square / (core / 2)), guardError };
 }
 
+type Sum = Pick<FourierFit, 'a' | 'b' | 'c0' | 'slope' | 'period'>;
+
 /** The fitted value at y, in double precision; periodic but for its linear part. */
-export function evaluateFit({ a, b, c0, slope, period }: Pick<FourierFit, 'a' | 'b' | 'c0' | 'slope' | 'period'>, y: number): number {
-  const theta = (2 * Math.PI * y) / period;
-  const c1 = Math.cos(theta);
-  const s1 = Math.sin(theta);
-  let c = c1;
-  let s = s1;
-  let sum = c0 + slope * y;
-  for (let k = 0; k < a.length; k++) {
-    sum += a[k] * c + b[k] * s;
-    const next = c * c1 - s * s1;
-    s = c * s1 + s * c1;
-    c = next;
+export const evaluateFit = (fit: Sum, y: number): number => evaluateAll(fit, Float64Array.of(y))[0];
+
+/** The same at many points: two at a time, as in `moments`. */
+export function evaluateAll({ c0, slope, period, ...series }: Sum, y: Float64Array): Float64Array {
+  const out = new Float64Array(y.length);
+  const [a, b] = [Float64Array.from(series.a), Float64Array.from(series.b)];
+  for (let i = 0; i < y.length; i += 2) {
+    const [y0, y1] = [y[i], i + 1 < y.length ? y[i + 1] : 0];
+    const [t0, t1] = [(2 * Math.PI * y0) / period, (2 * Math.PI * y1) / period];
+    const [p0, p1] = [Math.cos(t0), Math.cos(t1)];
+    const [q0, q1] = [Math.sin(t0), Math.sin(t1)];
+    let [d0, d1, s0, s1] = [p0, p1, q0, q1];
+    let [v0, v1] = [c0 + slope * y0, c0 + slope * y1];
+    for (let k = 0; k < a.length; k++) {
+      v0 += a[k] * d0 + b[k] * s0;
+      v1 += a[k] * d1 + b[k] * s1;
+      let next = d0 * p0 - s0 * q0;
+      s0 = d0 * q0 + s0 * p0;
+      d0 = next;
+      next = d1 * p1 - s1 * q1;
+      s1 = d1 * q1 + s1 * p1;
+      d1 = next;
+    }
+    out[i] = v0;
+    if (i + 1 < y.length) out[i + 1] = v1;
   }
-  return sum;
+  return out;
 }
 
 /** Points of each kind that a fit with K harmonics is solved on. */
@@ -320,7 +346,7 @@ export function measured(fit: FourierFit, f: RealFunction): FourierFit {
 
 /** One fit with given K and period. */
 export function fitFourier(f: RealFunction, options: FitOptions): FourierFit {
-  const { K, period, t, slope = 0, slopeStep, parity } = options;
+  const { K, period, t, slope = 0, slopeStep } = options;
   if (!(Number.isInteger(K) && K >= 1)) throw new RangeError(`fit: K must be a positive integer, not ${K}`);
-  return measured(solveFit(normal(sample(f, options, samplesFor(K)), K, period, parity), t, slope, slopeStep), f);
+  return measured(solveFit(normal(sample(f, options, samplesFor(K)), K, period), t, slope, slopeStep), f);
 }

@@ -7,7 +7,19 @@
  */
 
 import { once } from './choose.ts';
-import { evaluateFit, type FourierFit, measured, normal, type Samples, sample, sampler, samplesFor, solveFit } from './fourier.ts';
+import {
+  errors,
+  evaluateAll,
+  type FourierFit,
+  measured,
+  normal,
+  type Samples,
+  type Series,
+  sample,
+  sampler,
+  samplesFor,
+  solveSeries,
+} from './fourier.ts';
 import { functionNamed, type RealFunction } from './functions.ts';
 import { largestAmplitude, largestU, roundingNoise } from './word.ts';
 
@@ -57,12 +69,13 @@ const LADDER = [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 export function chooseRow(f: string | RealFunction, options: RowOptions): RowGate {
   const { key, ...rest } = options;
   const name = typeof f === 'string' ? f : key;
-  const make = () => chooseNow(typeof f === 'string' ? functionNamed(f) : f, name ?? 'f', options);
+  const make = () => chooseNow(typeof f === 'string' ? functionNamed(f) : f, name, options);
   return once(name === undefined ? undefined : `row ${name} ${JSON.stringify(Object.entries(rest).sort())}`, make);
 }
 
-function chooseNow(f: RealFunction, name: string, options: RowOptions): RowGate {
+function chooseNow(f: RealFunction, key: string | undefined, options: RowOptions): RowGate {
   const { lo, hi, epsilon = 1e-3, within, ringBits = 32, unitsPerOne, maxK = 512, K: forced } = options;
+  const name = key ?? 'f';
   const al = Math.floor(2 ** ringBits / (1.15 * hi * unitsPerOne));
   if (!(al >= 1)) {
     const bits = Math.ceil(Math.log2((1.15 * hi * unitsPerOne) / 2 ** ringBits));
@@ -74,17 +87,15 @@ function chooseNow(f: RealFunction, name: string, options: RowOptions): RowGate 
   const grid = sampler(f, { lo, hi, relative: true });
   const top = grid(200).y.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
   const budget = options.budget ?? Math.floor(29.7 - Math.log2(top));
+  // The same whatever error is asked for: a search that fails is often followed by one that asks for less.
+  const shared = key && `row fit ${key} ${lo} ${hi} ${period} ${budget}`;
   let best = Infinity;
   let t = budget >> 1;
   for (const K of forced === undefined ? LADDER.filter((k) => k <= maxK) : [forced]) {
-    const equations = normal(grid(Math.max(samplesFor(K), 750)), K, period);
-    let fit: FourierFit;
-    for (let round = 0; ; round++) {
-      fit = solveFit(equations, Math.min(t + 2, 16), 0);
-      const balanced = balance(fit, budget);
-      if (balanced === t || round === 2) break;
-      t = balanced;
-    }
+    const from = t;
+    const found = once(shared && `${shared} ${K} ${from}`, () => balanced(grid(Math.max(samplesFor(K), 750)), K, period, budget, from));
+    const { fit } = found;
+    t = found.t;
     const passes = within === undefined && fit.maxError < epsilon;
     if (!passes && within === undefined && forced === undefined) {
       best = Math.min(best, fit.maxError);
@@ -101,8 +112,19 @@ function chooseNow(f: RealFunction, name: string, options: RowOptions): RowGate 
   );
 }
 
+/** The fit with K harmonics and the t that balances it, looked for from `t`. */
+function balanced(samples: Samples, K: number, period: number, budget: number, t: number): { fit: FourierFit; t: number } {
+  const equations = normal(samples, K, period);
+  for (let round = 0; ; round++) {
+    const series = solveSeries(equations, Math.min(t + 2, 16));
+    const better = balance(series, budget);
+    if (better === t || round === 2) return { fit: { ...series, ...errors(series, samples) }, t };
+    t = better;
+  }
+}
+
 /** t for t + u = budget such that |c|·2^−t = √K·2^−u, every |p_k| fits single precision (|p_k| < 2^23) and so does 2^t. */
-function balance(fit: FourierFit, budget: number): number {
+function balance(fit: Series, budget: number): number {
   const t = Math.round((budget + Math.log2(fit.cnorm / Math.sqrt(fit.a.length))) / 2);
   return Math.min(Math.max(t, 8, budget - largestU(fit)), Math.max(budget - 6, budget >> 1), 22);
 }
@@ -114,8 +136,9 @@ function finish(fit: FourierFit, f: RealFunction, al: number, t: number, u: numb
   const ratio: [number, number] = [Infinity, -Infinity];
   let smallest = Infinity;
   let steepest = 0;
+  const values = evaluateAll(fit, x);
   for (let i = 0; i < x.length; i++) {
-    const r = evaluateFit(fit, x[i]) / y[i];
+    const r = values[i] / y[i];
     ratio[0] = Math.min(ratio[0], r);
     ratio[1] = Math.max(ratio[1], r);
     smallest = Math.min(smallest, Math.abs(y[i]));
@@ -134,5 +157,5 @@ function finish(fit: FourierFit, f: RealFunction, al: number, t: number, u: numb
 function inside(gate: RowGate, { x, y }: Samples, [low, high]: readonly [number, number]): boolean {
   const noise = 3 * roundingNoise(gate.fit, gate.t, gate.u);
   if (gate.ratio[0] < low || gate.ratio[1] > high) return false;
-  return x.every((v, i) => Math.abs(evaluateFit(gate.fit, v) / y[i] - (low + high) / 2) + noise / Math.abs(y[i]) <= (high - low) / 2);
+  return evaluateAll(gate.fit, x).every((v, i) => Math.abs(v / y[i] - (low + high) / 2) + noise / Math.abs(y[i]) <= (high - low) / 2);
 }

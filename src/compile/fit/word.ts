@@ -4,7 +4,7 @@
  * The gate computes Σ_k p_k·C_k + q_k·S_k with p, q public integers at u fraction bits and C, S (cos and sin of the mask's
  * multiples) at t: a value at t + u fraction bits, correct modulo 2^w, to which the linear part is added at the same scale.
  */
-import { evaluateFit, type FourierFit } from './fourier.ts';
+import { evaluateAll, type FourierFit } from './fourier.ts';
 
 /** r.m.s. rounding error of the gate's harmonic part, in f's unit: √((|c|²·2^−2t + K·2^−2u)/12). */
 export function roundingNoise(fit: Pick<FourierFit, 'a' | 'cnorm'>, t: number, u: number): number {
@@ -43,8 +43,8 @@ export function word(fit: FourierFit, t: number, u: number): OutputWord {
   const points = Math.max(400, 8 * fit.a.length);
   let low = Infinity;
   let high = -Infinity;
-  for (let i = 0; i <= points; i++) {
-    const v = evaluateFit(fit, fit.guardLo + ((fit.guardHi - fit.guardLo) * i) / points);
+  const at = Float64Array.from({ length: points + 1 }, (_, i) => fit.guardLo + ((fit.guardHi - fit.guardLo) * i) / points);
+  for (const v of evaluateAll(fit, at)) {
     low = Math.min(low, v);
     high = Math.max(high, v);
   }

@@ -6,14 +6,17 @@ import type { Lowering } from './lowering.ts';
 
 /** The first of these (relative error, most harmonics) that can be met; at the end, as near as the last one's harmonics come. */
 export function nearest(f: string | ((x: number) => number), options: RowOptions, wishes: readonly (readonly [number, number])[]): RowGate {
+  const [most, K] = wishes.at(-1)!;
   for (const [epsilon, maxK] of wishes) {
     try {
       return chooseRow(f, { ...options, epsilon, maxK });
     } catch (e) {
       if (!(e instanceof RangeError)) throw e;
     }
+    // Errors fall with K but for ripples: where the most harmonics stay twice too far off, fewer need not be tried.
+    if (chooseRow(f, { ...options, K }).relError > 2 * most) break;
   }
-  return chooseRow(f, { ...options, K: wishes.at(-1)![1] });
+  return chooseRow(f, { ...options, K });
 }
 
 /** `times`: a factor on the result, part of its scale. */

@@ -1,5 +1,5 @@
 /** A role's weights: what of them is written where, and how a role reads its own part and nothing else. */
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError, sizeOf } from '../graph/graph.ts';
@@ -78,7 +78,7 @@ export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>
   });
   roleFolders(dir);
   const hash = writeTensors(join(dir, 'p0', maskedFile), new Map(masked));
-  copyFileSync(join(dir, 'p0', maskedFile), join(dir, 'p1', maskedFile));
+  alike(join(dir, 'p0', maskedFile), join(dir, 'p1', maskedFile));
   writeSeeds(join(dir, 'p0', 'seed'), hash, [seeds[0]]);
   writeSeeds(join(dir, 'p1', 'seed'), hash, [seeds[1]]);
   writeSeeds(join(dir, 'dealer', 'seeds'), hash, seeds);
@@ -86,6 +86,15 @@ export function writePrivate(dir: string, weights: ReadonlyMap<string, Integers>
   writeFileSync(join(dir, 'dealer', 'tensors.json'), canonical({ format: 'subrosa-masks/1', tensors }), { flag: 'wx' });
   for (const s of seeds) s.fill(0);
   return hash;
+}
+
+/** One file under two names, where the disk can: it may be large, and nobody writes to it again. */
+function alike(from: string, to: string): void {
+  try {
+    linkSync(from, to);
+  } catch {
+    copyFileSync(from, to);
+  }
 }
 
 /** F = W − B_0 − B_1 of tensor number k. */
@@ -106,11 +115,13 @@ const lazily = (shape: readonly number[], words: () => Int32Array): TensorData =
 
 /** A role's weights, read when asked for; `close` lets go of the file. */
 export interface OpenWeights extends WeightSource, Stored {
-  elementBytes(name: string): 2 | 4;
+  elementBytes(name: string): 1 | 2 | 4;
   /** Reads matrices that are not kept in memory, ahead of their use. */
   reader?(): Reader;
   close(): void;
 }
+
+const elementBytes: Readonly<Record<string, 1 | 2 | 4>> = { U8: 1, I16: 2, I32: 4 };
 
 /** What a role reads of its weights, from its own files in `dir` and no others. `kind` and `hash` are the program's. */
 export function openWeights(dir: string, role: Role, kind: WeightKind, hash: string): OpenWeights {
@@ -131,7 +142,7 @@ export function openWeights(dir: string, role: Role, kind: WeightKind, hash: str
     const open = {
       words: (name: string) => integers(file, name),
       bytes: (name: string) => file.bytes(name),
-      elementBytes: (name: string): 2 | 4 => (file.tensors.get(name)?.dtype === 'I16' ? 2 : 4),
+      elementBytes: (name: string): 1 | 2 | 4 => elementBytes[file.tensors.get(name)?.dtype ?? ''] ?? 4,
       reader() {
         reader ??= new FileReader(path, file);
         return reader;

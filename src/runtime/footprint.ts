@@ -6,7 +6,7 @@ import { type Params, type Program, ProgramError } from '../program/program.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from './caches.ts';
 import { silentKernels } from './context.ts';
-import { loadModel, type Model, prepare, type Role, type WeightSource } from './model.ts';
+import { loadModel, MemoryFull, type Model, prepare, type Role, type WeightSource } from './model.ts';
 
 /** Bytes of the largest memory there is: 4 GiB less the page that a pointer past its end would need. */
 export const largestMemory = 2 ** 32 - 2 ** 16;
@@ -26,7 +26,7 @@ const largest = (program: Program): Params => Object.fromEntries(Object.entries(
 export interface Stored {
   /** By name. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  elementBytes(name: string): 2 | 4;
+  elementBytes(name: string): 1 | 2 | 4;
 }
 
 /** `kept`: bytes of matrices that stay in memory; all unless told. Throws MemoryFull when not even one step fits into the largest memory. */
@@ -42,7 +42,7 @@ export function footprint(program: Program, role: Role, stored: Stored, kept?: n
   const source: WeightSource = {
     words: sized,
     weightMask: (_, name) => sized(name),
-    bytes: (name) => new Uint8Array(sized(name).data.buffer, 0, sized(name).data.length * (stored.elementBytes(name) === 2 ? 2 : 1)),
+    bytes: (name) => new Uint8Array(sized(name).data.buffer, 0, sized(name).data.length * stored.elementBytes(name)),
     elementBytes: (name) => stored.elementBytes(name),
     maskStream: () => ({ seed: new Uint8Array(32), nonce: [0, 0, 0] }),
   };
@@ -57,15 +57,18 @@ export function footprint(program: Program, role: Role, stored: Stored, kept?: n
  * Below zero: what the rest lacks.
  */
 export function keptBytes(program: Program, role: Role, stored: Stored, bytes: number, places: number): number | undefined {
-  const whole = roughly(program, role, stored) < bytes ? needs(footprint(program, role, stored), places) : Infinity;
-  if (whole <= bytes) return undefined;
+  try {
+    if (roughly(program, role, stored) < bytes && needs(footprint(program, role, stored), places) <= bytes) return undefined;
+  } catch (e) {
+    if (!(e instanceof MemoryFull)) throw e;
+  }
   return bytes - needs(footprint(program, role, stored, 0), places);
 }
 const needs = ({ weights, loading, step, caches }: Footprint, places: number): number => Math.max(loading, weights + places * step + caches);
 /** No less than its tensors: one look at their sizes spares measuring what cannot fit. */
 const roughly = (program: Program, role: Role, { shapes, elementBytes }: Stored): number =>
   (program.weights === 'private' && role !== 'dealer' ? 2 : 1) *
-  [...shapes].reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, elementBytes(name) === 2 ? 2 : 1), 0);
+  [...shapes].reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, elementBytes(name)), 0);
 
 /** Bytes a step of this model takes at the largest parameters. Throws MemoryFull when the largest memory there is has no room for it. */
 export const stepBytes = (model: Model): number =>

@@ -12,7 +12,7 @@ export interface WeightSource {
   /** The tensor as it is stored: words, halves, or blocks. Needed for blocks, and where weights are not kept in memory. */
   bytes?(name: string): Uint8Array;
   /** Bytes an integer is stored in; 4 unless told. */
-  elementBytes?(name: string): 2 | 4;
+  elementBytes?(name: string): 1 | 2 | 4;
   maskStream?(party: 0 | 1, name: string): MaskStream;
 }
 
@@ -107,7 +107,7 @@ export class Shelf implements RoleWeights {
     if (!reader) throw new ProgramError(`internal: ${this.role} has nothing to read '${name}' from`);
     this.tileWords = Math.max(this.tileWords, tileRoomWords(K, N, blocks));
     if (blocks) return readPanels(this.k, this.room, reader, name, K, N, blocks);
-    return readRows(this.k, this.room, reader, name, K, N, elementBytes);
+    return readRows(this.k, this.room, reader, name, K, N, elementBytes === 2 ? 2 : 4);
   }
 
   maskMatrix(parties: readonly (0 | 1)[], name: string, K: number, N: number): Matrix {

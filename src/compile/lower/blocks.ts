@@ -10,7 +10,7 @@ import { formats as fileFormats, newBlock } from '../../import/gguf/quants.ts';
 import { blockRows, formats, packBlocks } from '../../ring/kernels/panels.ts';
 
 /** Largest error, of the weights' root mean square. */
-const tolerance = 1 / 400;
+const tolerance = 1 / 128;
 
 export interface Blocks {
   readonly bits: 4 | 8;

@@ -1,12 +1,14 @@
 /**
  * A graph as files: NAME.json says nodes, inputs and outputs; constants, and tensors inside attributes, lie in a safetensors file that
- * several graphs may share, each under its own prefix.
+ * several graphs may share, each under its own prefix. What came in few bits is written as it came.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { AttrValue, Graph, Tensor } from '../graph/graph.ts';
 import { type AttrJson, type GraphJson, graphOf, type NonFinite } from '../import/graph-json.ts';
+import { lowBitTensor } from '../import/gguf/low-bit.ts';
+import { formats } from '../import/gguf/quants.ts';
 import { type SafeTensors, type TensorData, toTensorData } from '../import/safetensors.ts';
 import { openSafetensors } from '../import/safetensors-file.ts';
 import { canonical, parseJson, readText, writeTensors } from './files.ts';
@@ -39,12 +41,20 @@ const GraphFile = z.strictObject({
     }),
   ),
   caches: z.array(z.strictObject({ input: z.string(), output: z.string() })).optional(),
+  lowBit: z
+    .record(z.string(), z.strictObject({ type: z.enum([...formats.keys(), 'F16', 'BF16', 'F32']), shape: z.tuple([z.int().min(1), z.int().min(1)]) }))
+    .optional(),
 });
 
 /** The graph's JSON; its tensors are added to `tensors`. */
 export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, TensorData>): string {
+  const lowBit: NonNullable<GraphJson['lowBit']> = {};
   const keep = (name: string, t: Tensor): string => {
-    tensors.set(`${prefix}${name}`, toTensorData(t));
+    if (t.lowBit) {
+      const { type, shape, bytes } = t.lowBit;
+      lowBit[name] = { type, shape };
+      tensors.set(`${prefix}${name}`, { dtype: 'U8', shape: [bytes.length], data: bytes });
+    } else tensors.set(`${prefix}${name}`, toTensorData(t));
     return name;
   };
   const attrOf = (node: string, key: string, value: AttrValue): AttrJson => {
@@ -61,6 +71,7 @@ export function graphToJson(graph: Graph, prefix: string, tensors: Map<string, T
     inputs: graph.inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
     outputs: graph.outputs,
     constants: [...graph.constants].map(([name, t]) => keep(name, t)),
+    ...(Object.keys(lowBit).length > 0 ? { lowBit } : {}),
     nodes: graph.nodes.map(({ op, name, inputs, outputs, attrs }) => ({
       op,
       name,
@@ -76,7 +87,7 @@ const text = (v: number): NonFinite => String(v) as NonFinite;
 
 /** What `graphToJson` wrote. Throws ModelError, and nothing else, for anything else. */
 export const graphFromJson = (json: string, prefix: string, file: SafeTensors, path: string): Graph =>
-  graphOf(parseJson<GraphJson>(json, GraphFile, path), prefix, file, path);
+  graphOf(parseJson<GraphJson>(json, GraphFile, path), prefix, file, path, lowBitTensor);
 
 /** Several graphs in one folder: NAME.json each, and one `tensors` file for all. */
 export function writeGraphs(dir: string, graphs: Readonly<Record<string, Graph>>, tensors: string): void {

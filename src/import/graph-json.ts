@@ -30,13 +30,21 @@ export interface GraphJson {
     readonly attrs: Record<string, AttrJson>;
   }[];
   readonly caches?: { readonly input: string; readonly output: string }[];
+  /** Constants that lie in the file as blocks of a type, [out, in]. */
+  readonly lowBit?: Record<string, { readonly type: string; readonly shape: readonly [number, number] }>;
 }
 
+/** Makes a constant of its blocks; clients' graphs have none, and clients no code for them. */
+export type FewBits = (type: string, shape: readonly [number, number], bytes: Uint8Array) => Tensor;
+
 /** Throws ModelError when a tensor is missing. */
-export function graphOf(g: GraphJson, prefix: string, file: SafeTensors, label: string): Graph {
+export function graphOf(g: GraphJson, prefix: string, file: SafeTensors, label: string, fewBits?: FewBits): Graph {
   const stored = (name: string): Tensor => {
     if (!file.tensors.has(`${prefix}${name}`)) throw new ModelError(`${label}: its tensor '${name}' is not in ${file.label}`);
-    return file.tensor(`${prefix}${name}`);
+    const blocks = g.lowBit && Object.hasOwn(g.lowBit, name) ? g.lowBit[name] : undefined;
+    if (!blocks) return file.tensor(`${prefix}${name}`);
+    if (!fewBits) throw new ModelError(`${label}: '${name}' is kept in blocks, which are not read here`);
+    return fewBits(blocks.type, blocks.shape, file.bytes(`${prefix}${name}`));
   };
   const attrOf = (value: AttrJson): AttrValue => {
     if (typeof value !== 'object' || Array.isArray(value)) return value;

@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { writeFolder } from '../../src/folder/files.ts';
 import { canonical, hashText, maskWords, readCompiled, readGraph, weightSource, writeGraph } from '../../src/folder/index.ts';
 import { type Graph, tensor } from '../../src/graph/graph.ts';
+import { lowBitTensor } from '../../src/import/gguf/low-bit.ts';
 import { newMemory } from '../../src/ring/kernels/memory.ts';
 import { plainKernels } from '../../src/ring/kernels/plain.ts';
 import { at, graph, home, write } from './tiny.ts';
@@ -98,6 +99,27 @@ test('a graph keeps attributes of every kind, and constants with any name', () =
   mkdirSync(at('graph'));
   writeGraph(at('graph'), odd);
   expect(readGraph(at('graph'))).toEqual(odd);
+});
+
+test('a graph on disk keeps weights in the few bits they came in', () => {
+  const bytes = Uint8Array.from({ length: 2 * 20 }, (_, i) => (i % 20 === 1 || i % 20 === 3 ? 0x20 : 7 * i));
+  const graph: Graph = {
+    name: 'few bits',
+    inputs: [{ name: 'x', dtype: 'f32', shape: ['n', 32] }],
+    outputs: ['y'],
+    nodes: [{ op: 'Linear', name: '/y', inputs: ['x', 'w'], outputs: ['y'], attrs: {} }],
+    constants: new Map([['w', lowBitTensor('Q4_1', [2, 32], bytes)]]),
+  };
+  mkdirSync(at('few'));
+  writeGraph(at('few'), graph);
+  expect(statSync(join(at('few'), 'graph.safetensors')).size).toBeLessThan(200);
+  const w = readGraph(at('few')).constants.get('w');
+  expect([w?.shape, w?.lowBit?.type, Buffer.from(w?.lowBit?.bytes ?? []).equals(bytes)]).toEqual([[32, 2], 'Q4_1', true]);
+  expect(w?.data).toEqual(graph.constants.get('w')?.data);
+  // More weights than the bytes hold.
+  const path = join(at('few'), 'graph.json');
+  writeFileSync(path, readFileSync(path, 'utf8').replace('[2,32]', '[4,32]'));
+  expect(() => readGraph(at('few'))).toThrow('do not fit');
 });
 
 describe('writing is all or nothing', () => {

@@ -1,11 +1,15 @@
-import type { Tensor } from '../../graph/graph.ts';
-import { dequantise } from './quants.ts';
+import { ModelError, type Tensor } from '../../graph/graph.ts';
+import { blockOf, dequantise } from './quants.ts';
 
 /**
  * A dense layer's weight [in, out] over a file's blocks [out, in]: kept in few bits, floats when they are asked for. The interpreter's
- * products take `lowBit.floats()`, pack them for their kernel and drop them; `data` is for all others, and is held weakly.
+ * products take `lowBit.floats()`, pack them for their kernel and drop them; `data` is for all others, and is held weakly. Throws ModelError when the bytes
+ * are not as many as that takes.
  */
 export function lowBitTensor(type: string, [rows, cols]: readonly [number, number], bytes: Uint8Array): Tensor {
+  const block = blockOf(type);
+  if (bytes.length * block.size !== rows * cols * block.bytes)
+    throw new ModelError(`[${rows}, ${cols}] weights of ${type} do not fit ${bytes.length} bytes`);
   let made: WeakRef<Float32Array> | undefined;
   const floats = (): Float32Array => dequantise(type, bytes, rows * cols);
   return {

@@ -52,13 +52,17 @@ export function blocksOf(
       const D = Math.round(scale);
       const M = Math.round(min + (centre - shift) * scale) - centre * D;
       if (!half(D) || !half(M)) throw new RangeError(`a block of ${D} and ${M}`);
-      for (let i = 0; i < blockRows; i++) {
-        const w = block.q[g * blockRows + i];
+      let [sum, squares] = [0, 0];
+      for (let i = 0, from = g * blockRows; i < blockRows; i++, from++) {
+        const w = block.q[from];
         q[i] = w + shift;
-        const exact = scale * w + min;
-        off += (D * (w + shift) + M - exact) ** 2;
-        power += exact ** 2;
+        sum += w;
+        squares += w * w;
       }
+      // Sums over the block of (a·q + b)².
+      const total = (a: number, b: number): number => a * a * squares + 2 * a * b * sum + blockRows * b * b;
+      off += total(D - scale, M + D * shift - min);
+      power += total(scale, min);
       return { scale: D, min: M, q };
     });
     return off <= tolerance ** 2 * power ? { bits, bytes: packed } : undefined;

@@ -46,11 +46,9 @@ export function packBlocks(format: number, K: number, N: number, column: (j: num
       for (const v of [scale, min]) if (!(Number.isInteger(v) && v >= -32768 && v < 32768)) throw new RangeError(`${v} is no signed half`);
       view.setInt16(at + 2 * c, scale, true);
       view.setInt16(at + 32 + 2 * c, min, true);
-      for (let i = 0; i < blockRows; i++) {
-        const [r, side] = [i >> 1, i & 1];
-        if (format === formats.blocks8) out[at + head + 32 * r + 2 * c + side] = q[i];
-        else out[at + head + 32 * (r & 7) + 2 * c + side] |= q[i] << (r < 8 ? 0 : 4);
-      }
+      const to = at + head + 2 * c;
+      if (format === formats.blocks8) for (let i = 0; i < blockRows; i++) out[to + 32 * (i >> 1) + (i & 1)] = q[i];
+      else for (let i = 0; i < 16; i++) out[to + 32 * (i >> 1) + (i & 1)] = q[i] | (q[i + 16] << 4);
     }
   return out;
 }

@@ -62,11 +62,10 @@ export const perSeen: Gate<PerSeenAttrs> = {
   cost: () => free,
   *party(p, g) {
     const [x, y] = [g.ins[0], g.outs[0]];
-    const [n, each] = [x.shape[1], perRow(x.shape)];
-    for (let row = 0; row < x.size / each; row++) {
-      const f = factor(g.attrs, row % n, p.params);
-      for (let i = row * each; i < (row + 1) * each; i++) p.k.u32[y.at / 4 + i] = Math.imul(p.k.u32[x.at / 4 + i], f);
-    }
+    const n = x.shape[1];
+    const factors = p.temp(n);
+    for (let i = 0; i < n; i++) p.k.u32[factors / 4 + i] = factor(g.attrs, i, p.params);
+    p.k.affine(y.at, x.at, factors, 0, n, perRow(x.shape), x.size);
   },
   plain: (a, [x], _w, _outs, params) => [x.data.map((v, i) => v * factor(a, Math.floor(i / perRow(x.shape)) % x.shape[1], params))],
 };

@@ -21,7 +21,7 @@ import { calibrateOnAllCores } from './parallel.ts';
 import { largest } from './params.ts';
 import { samplesFor } from './samples.ts';
 import { readSource, type Source } from './source.ts';
-import { progress, say, secondsText, UsageError } from './terminal.ts';
+import { oneLine, progress, say, secondsText, UsageError } from './terminal.ts';
 
 const defaultTokens = 128;
 
@@ -41,6 +41,8 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const samples = await samplesFor(source, maxTokens, options.calibrate);
   const calibration = await calibrated(at, source, samples.inputs, options);
   say(`calibrated on ${samples.about}${options.calibrate ? '' : '; --calibrate takes your own'}`);
+  for (const i of calibration.strange)
+    say(`left out: sample ${i + 1}${samples.text ? `, ${JSON.stringify(oneLine(samples.text(i)))}` : ''}: its values go far beyond all others'; inputs like it are answered wrongly`);
   const parameters = decoding ? ['n', 'keys'] : parametersOf(source.graph);
   const max = decoding ? { n: Math.min(mostNew, maxTokens - decoding.prefix.length), keys: maxTokens } : undefined;
   const lowering = progress(`compiling ${source.name}`);

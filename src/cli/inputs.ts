@@ -4,8 +4,9 @@ import type { Client } from '../folder/index.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { interpret } from '../graph/interpret.ts';
 import { readNpy } from '../import/npy.ts';
-import type { Program } from '../program/program.ts';
+import type { Params, Program } from '../program/program.ts';
 import { type Encoded, pick, programInputs, textInputs } from '../tasks/encoded.ts';
+import { inputRows, keysFor, limitsOf } from '../tasks/generate/index.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
 import { loadTokenizer } from '../tasks/text-file.ts';
 import { isImageFile, jsonTensors, readFileOf, shaped, tensorsFrom } from './files.ts';
@@ -17,6 +18,8 @@ export interface Given {
   /** The program's inputs, real values. */
   readonly inputs: Record<string, Tensor>;
   readonly encoded?: Encoded;
+  /** Parameters that no input's shape tells. */
+  readonly params?: Params;
 }
 
 export const isText = (client: Client): boolean => client.tokenizer && client.before.inputs.some((i) => i.name === 'input_ids');
@@ -69,6 +72,18 @@ async function oneInput(client: Client, what: string): Promise<Given[]> {
 function textOf(what: string): string {
   if (what === '-') return readFileSync(0, 'utf8').trim();
   return what.endsWith('.txt') && existsSync(what) ? new TextDecoder().decode(readFileOf(what)).trim() : what;
+}
+
+/** A language model's first pass: a prompt after the public prefix, as much of it as one step takes. */
+export function promptInput(client: Client, program: Program, text: string): Given {
+  const limits = limitsOf(program.params);
+  const ids = tokenizerOf(client)
+    .ids(textOf(text))
+    .slice(0, Math.min(limits.n, limits.keys - limits.prefix));
+  if (ids.length === 0) throw new UsageError('the prompt is empty');
+  const past = limits.prefix;
+  const keys = keysFor(past + ids.length, limits.keys, ids.length);
+  return { title: oneLine(text), inputs: inputRows(client.before, ids, past), params: { keys, past } };
 }
 
 const tokenizers = new Map<string, TextTokenizer>();

@@ -14,8 +14,9 @@ import { newMemory } from '../ring/kernels/memory.ts';
 import { wasmKernels } from '../ring/kernels/wasm.ts';
 import { LocalCluster } from '../runtime/local.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
+import { prefixCaches } from '../tasks/generate/index.ts';
 import { type BuildOptions, compiledOf } from './compiled.ts';
-import { type Given, readInputs } from './inputs.ts';
+import { type Given, promptInput, readInputs } from './inputs.ts';
 import { atText } from './params.ts';
 import { acceptable } from './run.ts';
 import { columns, drawn } from './table.ts';
@@ -77,8 +78,11 @@ export async function inspectCommand(
   command?: { getOptionValueSource(name: string): string | undefined },
 ): Promise<void> {
   const folder = await compiledOf(model, { ...options, given: command?.getOptionValueSource('weights') === 'cli' });
-  const all = await readInputs(folder.client, folder.program, inputs, options.input);
-  if (all.length > 1) throw new UsageError(`inspect takes one input, got ${all.length}`);
+  const all =
+    folder.client.task === 'text-generation'
+      ? inputs.map((text) => promptInput(folder.client, folder.program, text))
+      : await readInputs(folder.client, folder.program, inputs, options.input);
+  if (all.length !== 1) throw new UsageError(`inspect takes one input, got ${all.length || 'none'}`);
   const gates = inspect(folder, all[0]);
   const layers = byLayer(gates, cost(folder.program, acceptable(folder, all[0])).layers);
   const worst = layers.filter((l) => l.relative !== undefined).sort((a, b) => (b.relative as number) - (a.relative as number))[0];
@@ -104,7 +108,9 @@ export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
   const params = acceptable(folder, given);
   fastProducts();
   const plain = new Map<string, Tensor>(Object.entries(given.inputs));
-  interpret(folder.plain(), given.inputs, (name, value) => void plain.set(name, value));
+  const graph = folder.plain();
+  const prefix = prefixCaches({ graph, client: folder.client }, folder.client.generation?.prefix ?? []);
+  interpret(graph, { ...given.inputs, ...prefix }, (name, value) => void plain.set(name, value));
   const load = (role: Role) => loadModel(program, role, wasmKernels(newMemory(2 ** 32 - 2 ** 16)), weightSource(folder.dir, role));
   const cluster = new LocalCluster({ p0: load('p0'), p1: load('p1'), dealer: load('dealer') });
   const { binding } = cluster.prepare(params).p0;
@@ -114,10 +120,12 @@ export function inspect(folder: CompiledFolder, given: Given): GateReport[] {
   );
   const line = progress(`inspecting ${folder.client.name}`);
   // Times of a first run are mostly the engine's compiling; large models do not notice.
-  if (cost(program, params).partyMacs < warmBelow) cluster.run(params, words);
+  const rest = graph.caches ? { params } : {};
+  if (cost(program, params).partyMacs < warmBelow) cluster.run(params, words, rest);
   const seen = new Map<number, Seen[]>();
   const quarters = extended(binding);
   cluster.run(params, words, {
+    ...rest,
     profiles: { p0: times, p1: new Map(), dealer: new Map() },
     onGate(gate, reveal) {
       const { node } = binding.gates[gate];

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { type Calibration, calibrate, type HeadRange, type ValueRange } from '../compile/calibrate.ts';
+import { type Calibration, calibrate, merged } from '../compile/calibrate.ts';
 import { fastProducts } from '../graph/fast.ts';
 import { type Graph, type LowBit, ModelError, type Tensor } from '../graph/graph.ts';
 import { lowBitTensor } from '../import/gguf/low-bit.ts';
@@ -61,7 +61,8 @@ export async function calibrateOnAllCores(
           }),
       ),
     );
-    return parts.reduce(merged);
+    // Part p's sample i is number i·count + p of all.
+    return parts.map((c, p) => ({ ...c, strange: c.strange.map((i) => i * count + p) })).reduce(merged);
   } finally {
     await Promise.all(workers.map((w) => w.terminate()));
   }
@@ -88,51 +89,4 @@ export const revived = (graph: Graph): Graph => ({
   constants: new Map(
     [...graph.constants].map(([name, t]) => [name, t.lowBit ? lowBitTensor(t.lowBit.type, t.lowBit.shape, t.lowBit.bytes) : t]),
   ),
-});
-
-/** Ranges over both sets of samples. */
-export function merged(a: Calibration, b: Calibration): Calibration {
-  const values = new Map(a.values);
-  for (const [name, v] of b.values) {
-    const known = values.get(name);
-    values.set(name, known ? mergedValue(known, v) : v);
-  }
-  const heads = new Map(a.heads);
-  for (const [name, list] of b.heads) {
-    const known = heads.get(name);
-    heads.set(name, known ? known.map((h, i) => mergedHead(h, list[i])) : list);
-  }
-  return { values, heads, samples: a.samples + b.samples, rows: a.rows + b.rows };
-}
-
-function mergedValue(a: ValueRange, b: ValueRange): ValueRange {
-  const channels =
-    a.channels && b.channels && a.channels.lo.length === b.channels.lo.length
-      ? {
-          axis: a.channels.axis,
-          lo: a.channels.lo.map((v, i) => Math.min(v, b.channels?.lo[i] as number)),
-          hi: a.channels.hi.map((v, i) => Math.max(v, b.channels?.hi[i] as number)),
-        }
-      : undefined;
-  const rows =
-    a.rows && b.rows
-      ? {
-          varianceLo: Math.min(a.rows.varianceLo, b.rows.varianceLo),
-          varianceHi: Math.max(a.rows.varianceHi, b.rows.varianceHi),
-          squareLo: Math.min(a.rows.squareLo, b.rows.squareLo),
-          squareHi: Math.max(a.rows.squareHi, b.rows.squareHi),
-          centred: Math.max(a.rows.centred, b.rows.centred),
-        }
-      : undefined;
-  // A part whose samples were all of one length takes a length for a constant.
-  const shape = a.shape.map((d, i) => (typeof d === 'string' ? d : b.shape[i]));
-  return { shape, max: Math.max(a.max, b.max), ...(channels ? { channels } : {}), ...(rows ? { rows } : {}) };
-}
-
-const mergedHead = (a: HeadRange, b: HeadRange): HeadRange => ({
-  lo: Math.min(a.lo, b.lo),
-  hi: Math.max(a.hi, b.hi),
-  logMean: a.logMean.map((v, i) => Math.min(v, b.logMean[i])),
-  logMeanHi: a.logMeanHi.map((v, i) => Math.max(v, b.logMeanHi[i])),
-  squares: a.squares.map((v, i) => Math.min(v, b.squares[i])),
 });

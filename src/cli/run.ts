@@ -64,8 +64,8 @@ export async function runCommand(
 }
 
 /** Whether the program takes the input at all, before anything is started or sent. Returns its parameters. */
-export function acceptable(folder: CompiledFolder, { inputs }: Given): Params {
-  const params = paramsOf(folder.program, inputs);
+export function acceptable(folder: CompiledFolder, { inputs, params: given }: Given): Params {
+  const params = paramsOf(folder.program, inputs, given);
   encodeWords(folder.program, inputs);
   return params;
 }

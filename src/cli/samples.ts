@@ -17,6 +17,8 @@ import { countText, plural, UsageError } from './terminal.ts';
 export interface Samples {
   /** Inputs of the private graph. */
   readonly inputs: Record<string, Tensor>[];
+  /** The text of sample number i, where it is one. */
+  readonly text?: (i: number) => string;
   /** What they are, in words. */
   readonly about: string;
 }
@@ -104,6 +106,7 @@ function fromSequences(decoding: Decoding, list: readonly number[][], what: stri
   const tokens = list.reduce((sum, ids) => sum + ids.length, 0);
   return {
     inputs: list.map((ids) => decoderInputs(decoding, ids)),
+    text: (i) => decoding.tokenizer.decode(list[i]),
     about: `${plural(list.length, 'sequence')} (${countText(tokens)} tokens) of ${what}`,
   };
 }

@@ -56,35 +56,82 @@ export interface Calibration {
   samples: number;
   /** Rows of the widest input seen: tokens, patches. */
   rows: number;
+  /** Samples, by number, that ranges take no notice of: see `strange`. */
+  strange: number[];
 }
 
 const widestChannels = 16384;
 
-/** Runs `samples` through the graph. `onProgress(done, total)` may be slow inputs' only sign of life. */
+/** A sample whose rows are this much larger (mean square) than those of most, before some normalisation, is none to go by… */
+const farBeyond = 64;
+/** …as long as such samples are this rare. */
+const rare = 1 / 50;
+/** Samples that must have been seen before one can be told from the others. */
+const enough = 8;
+
+/**
+ * Runs `samples` through the graph. `onProgress(done, total)` may be slow inputs' only sign of life.
+ *
+ * A few inputs drive a transformer's residual far beyond where all others leave it (SmolLM2: a text that begins with a smiley, 200 times). Ranges
+ * that held them would leave no precision to anybody else, so such samples are left out, and named in `strange`: inputs like them are
+ * answered wrongly.
+ */
 export function calibrate(graph: Graph, samples: readonly Record<string, Tensor>[], onProgress?: (done: number, total: number) => void): Calibration {
-  const cal: Calibration = { values: new Map(), heads: new Map(), samples: samples.length, rows: 0 };
   const parameters = [...new Set(graph.inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
   const normed = new Set(graph.nodes.filter((n) => /^(LayerNormalization|RMSNormalization)$/.test(n.op)).map((n) => n.inputs[0]));
   const attention = new Set(graph.nodes.filter((n) => n.op === 'Attention').flatMap((n) => n.inputs));
-  const shapes = new Map<string, { at: number[]; shape: readonly number[] }[]>();
+  const shapes: Shapes = new Map();
+  let all: Calibration = { values: new Map(), heads: new Map(), samples: 0, rows: 0, strange: [] };
+  const peaks = new Map<string, number[]>();
+  let held: Part[] = [];
+  const isStrange = (cal: Calibration): boolean => [...peaks].some(([name, list]) => (cal.values.get(name)?.rows?.squareHi ?? 0) > farBeyond * median(list));
   for (const [i, sample] of samples.entries()) {
-    const params = parameters.map((p) => parameterOf(graph, sample, p));
-    const held = new Map<string, Tensor>();
-    const see = (name: string, t: Tensor): void => {
-      if (t.dtype !== 'f32') return;
-      observe(cal, name, t, normed.has(name));
-      remember(shapes, name, params, t.shape);
-      if (attention.has(name)) held.set(name, t);
-    };
-    for (const [name, t] of Object.entries(sample)) see(name, t);
-    interpret(graph, sample, (name, t, node) => {
-      see(name, t);
-      if (node.op === 'Attention') observeHeads(cal, node, held);
-    });
-    cal.rows += Math.max(...Object.values(sample).map((t) => t.shape.at(-2) ?? 1));
+    const one = rangesOf(graph, sample, { number: i, parameters, normed, attention, shapes });
+    for (const name of normed) peaks.set(name, [...(peaks.get(name) ?? []), one.values.get(name)?.rows?.squareHi ?? 0]);
+    held.push(one);
+    if (i + 1 >= enough) {
+      all = held.filter((h) => !isStrange(h)).reduce<Calibration>(merged, all);
+      held = held.filter(isStrange);
+    }
     onProgress?.(i + 1, samples.length);
   }
-  for (const [name, seen] of shapes) cal.values.get(name)!.shape = symbolic(name, seen, parameters);
+  const strange = samples.length < enough ? [] : held.filter(isStrange);
+  const left = strange.length <= rare * samples.length ? strange : [];
+  all = held.filter((h) => !left.includes(h)).reduce<Calibration>(merged, all);
+  for (const [name, seen] of shapes) all.values.get(name)!.shape = symbolic(name, seen, parameters);
+  return { ...all, strange: left.map((h) => h.number).sort((a, b) => a - b) };
+}
+
+const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1];
+
+interface Watched {
+  readonly number: number;
+  readonly parameters: readonly string[];
+  /** Inputs of normalisations, and of attention. */
+  readonly normed: ReadonlySet<string>;
+  readonly attention: ReadonlySet<string>;
+  readonly shapes: Shapes;
+}
+type Shapes = Map<string, { at: number[]; shape: readonly number[] }[]>;
+type Part = Calibration & { readonly number: number };
+
+/** Ranges of one sample, without shapes. */
+function rangesOf(graph: Graph, sample: Record<string, Tensor>, w: Watched): Part {
+  const rows = Math.max(...Object.values(sample).map((t) => t.shape.at(-2) ?? 1));
+  const cal: Part = { number: w.number, values: new Map(), heads: new Map(), samples: 1, rows, strange: [] };
+  const params = w.parameters.map((p) => parameterOf(graph, sample, p));
+  const held = new Map<string, Tensor>();
+  const see = (name: string, t: Tensor): void => {
+    if (t.dtype !== 'f32') return;
+    observe(cal, name, t, w.normed.has(name));
+    remember(w.shapes, name, params, t.shape);
+    if (w.attention.has(name)) held.set(name, t);
+  };
+  for (const [name, t] of Object.entries(sample)) see(name, t);
+  interpret(graph, sample, (name, t, node) => {
+    see(name, t);
+    if (node.op === 'Attention') observeHeads(cal, node, held);
+  });
   return cal;
 }
 
@@ -207,6 +254,53 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
     }
   }
 }
+
+/** Ranges over both sets of samples. */
+export function merged(a: Calibration, b: Calibration): Calibration {
+  const values = new Map(a.values);
+  for (const [name, v] of b.values) {
+    const known = values.get(name);
+    values.set(name, known ? mergedValue(known, v) : v);
+  }
+  const heads = new Map(a.heads);
+  for (const [name, list] of b.heads) {
+    const known = heads.get(name);
+    heads.set(name, known ? known.map((h, i) => mergedHead(h, list[i])) : list);
+  }
+  return { values, heads, samples: a.samples + b.samples, rows: a.rows + b.rows, strange: [...a.strange, ...b.strange] };
+}
+
+function mergedValue(a: ValueRange, b: ValueRange): ValueRange {
+  const channels =
+    a.channels && b.channels && a.channels.lo.length === b.channels.lo.length
+      ? {
+          axis: a.channels.axis,
+          lo: a.channels.lo.map((v, i) => Math.min(v, b.channels?.lo[i] as number)),
+          hi: a.channels.hi.map((v, i) => Math.max(v, b.channels?.hi[i] as number)),
+        }
+      : undefined;
+  const rows =
+    a.rows && b.rows
+      ? {
+          varianceLo: Math.min(a.rows.varianceLo, b.rows.varianceLo),
+          varianceHi: Math.max(a.rows.varianceHi, b.rows.varianceHi),
+          squareLo: Math.min(a.rows.squareLo, b.rows.squareLo),
+          squareHi: Math.max(a.rows.squareHi, b.rows.squareHi),
+          centred: Math.max(a.rows.centred, b.rows.centred),
+        }
+      : undefined;
+  // A part whose samples were all of one length takes a length for a constant.
+  const shape = a.shape.map((d, i) => (typeof d === 'string' ? d : b.shape[i]));
+  return { shape, max: Math.max(a.max, b.max), ...(channels ? { channels } : {}), ...(rows ? { rows } : {}) };
+}
+
+const mergedHead = (a: HeadRange, b: HeadRange): HeadRange => ({
+  lo: Math.min(a.lo, b.lo),
+  hi: Math.max(a.hi, b.hi),
+  logMean: a.logMean.map((v, i) => Math.min(v, b.logMean[i])),
+  logMeanHi: a.logMeanHi.map((v, i) => Math.max(v, b.logMeanHi[i])),
+  squares: a.squares.map((v, i) => Math.min(v, b.squares[i])),
+});
 
 function remember(shapes: Map<string, { at: number[]; shape: readonly number[] }[]>, name: string, at: number[], shape: readonly number[]): void {
   const seen = shapes.get(name);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { calibrateOnAllCores, merged } from '../../src/cli/parallel.ts';
-import { calibrate } from '../../src/compile/calibrate.ts';
+import { calibrateOnAllCores } from '../../src/cli/parallel.ts';
+import { calibrate, merged } from '../../src/compile/calibrate.ts';
 import { type Graph, tensor } from '../../src/graph/graph.ts';
 
 /** Every kind of range: per tensor, per channel, rows of a normalisation, heads of an attention. */
@@ -45,4 +45,18 @@ test('progress counts every sample once', async () => {
   const seen: number[] = [];
   await calibrateOnAllCores(graph, samples, (done, total) => seen.push(done / total));
   expect(seen.at(-1)).toBe(1);
+});
+
+test('a sample far beyond all others is left out, and named; many of them are the model', () => {
+  const usual = Array.from({ length: 60 }, (_, i) => samples[i % samples.length]);
+  const loud = { x: { ...samples[1].x, data: (samples[1].x.data as Float32Array).map((v) => 100 * v) } };
+  // Whether it comes first or last.
+  for (const at of [0, 30, 60]) {
+    const cal = calibrate(graph, [...usual.slice(0, at), loud, ...usual.slice(at)]);
+    expect(cal.strange).toEqual([at]);
+    expect({ ...cal, strange: [] }).toEqual({ ...calibrate(graph, usual), strange: [] });
+  }
+  const often = calibrate(graph, [...usual, loud, loud]);
+  expect(often.strange).toEqual([]);
+  expect(often.values.get('x')?.max).toBeCloseTo(100 * Math.max(...samples[1].x.data.map(Math.abs)), 3);
 });

@@ -147,21 +147,18 @@ export class Stages {
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
   first(a: T, squares: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to = fine): T {
-    if (this.low.precision.together && !this.seen) return this.together(a, squares, rows, square, to);
+    if (this.goesTogether) return this.together(a, squares, rows, square, to);
     const { b } = this.low;
-    const { hi } = squares;
-    // A row of few positions has its sum raised by floor(n₂/positions): nearly the mean that others have.
-    const lowest = this.seen ? squares.lo / 2 : squares.lo;
-    const level = (x: T): T => (this.seen ? b.map('perSeen', [x], { ...this.seen, numerator: this.byLength(padded) }) : x);
+    const { lo: lowest, hi } = squares;
     const whole = Math.ceil(Math.log2(to));
     const share = { kind: 'share' as const, bits: 32 };
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
-    const q = b.gate('rowSquares', [a], this.causal, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
-    const g = this.rows(level(q), fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
+    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
-    const c = b.gate('mul', [a, inverse], this.causal, {
+    const c = b.gate('mul', [a, inverse], null, {
       ...share,
       ...square,
       scale: onCases2(a.scale as number, inverse.scale as number, (x, y) => x * y),
@@ -172,8 +169,7 @@ export class Stages {
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (firstBits(n, hi) + half(n) - whole) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(level(z), { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
-      .wire!;
+    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
   }
 
   /**
@@ -181,14 +177,17 @@ export class Stages {
    * rounding, at most 2^−6 of it, is a row factor like the fit's own error, and the next stage takes it out. All other bits go to a²: in
    * a row as flat as any they leave 2^−14 of b.
    */
-  private together(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to: number): T {
+  private together(a: T, { lo, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to: number): T {
     const { b } = this.low;
+    // A row of few positions has its sum raised by floor(n₂/positions): nearly the mean that others have.
+    const lowest = this.seen ? lo / 2 : lo;
+    const level = (x: T): T => (this.seen ? b.map('perSeen', [x], { ...this.seen, numerator: this.byLength(padded) }) : x);
     const whole = Math.ceil(Math.log2(to));
     const units = (n: number): number => 2 * this.firstBits(n, hi);
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 2 ** units(n), maxK: 256 });
     const [squared, q] = this.squares(a, rows, square);
-    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const g = this.rows(level(q), fits, '1/x', 1 / lowest, to / 2 ** whole);
     const gBits = Math.max(0, 6 + Math.ceil(Math.log2(hi)));
     const bits = (n: number): number => Math.min(units(n), Math.floor(room - 0.2 - gBits - Math.log2(padded(n))));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - gBits), share: false, wire: true }).wire!;
@@ -196,12 +195,16 @@ export class Stages {
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (bits(n) + gBits - whole) * padded(n));
     const z = b.gate('mul', [top, inverse], this.causal, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(z, { s: this.byLength((n) => bits(n) + gBits + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+    return b.extend(level(z), { s: this.byLength((n) => bits(n) + gBits + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+  }
+
+  private get goesTogether(): boolean {
+    return this.low.precision.together === true || this.seen !== undefined;
   }
 
   /** Bits of a: its single squares are extended where its first stage goes together. */
   private firstBits(n: number, hi: number): number {
-    return Math.min(this.low.precision.together && !this.seen ? 14 : 16, firstBits(n, hi));
+    return Math.min(this.goesTogether ? 14 : 16, firstBits(n, hi));
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */

@@ -34,6 +34,8 @@ export interface Compiled {
 
 /** Row lengths that share one choice of fits. */
 const buckets = [8, 16, 32, 64, 128, 256, 512, 1024];
+/** A decoder's prompt, its prefix before it, is a little longer than 64 rows, and its steps see multiples of 64: row gates grow faster than rows. */
+const decoderBuckets = [32, 64, 80, 128, 192, 256, 384, 512, 1024];
 
 /**
  * Parameters of a decoder beside its new rows: keys, the rows of its caches that a step sees, empty ones at the end counted; and past, the
@@ -55,7 +57,7 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
   };
   const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
   const b = new Builder(options.weights);
-  const low = new Lowering(graph, calibration, b, [...buckets.filter((n) => n < longest && (!graph.caches || n >= 64)), longest], profiled(options.precision ?? usualFor(graph), options.profile), options.prefix);
+  const low = new Lowering(graph, calibration, b, [...(graph.caches ? decoderBuckets : buckets).filter((n) => n < longest), longest], profiled(options.precision ?? usualFor(graph), options.profile), options.prefix);
   for (const input of given) {
     // Places are no values: what makes rows of them declares the input.
     if (low.consumers.get(input.name)?.every((n) => n.op === 'OneHotRows')) continue;

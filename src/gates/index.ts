@@ -1,5 +1,6 @@
 /** Every gate, in the order one would read them. A new gate is one file and one line here. */
 import { argmax } from './argmax.ts';
+import { attendScores, attendValues } from './attend.ts';
 import { addPrivate, constant } from './constant.ts';
 import { cache } from './cache.ts';
 import { causal, perSeen } from './causal.ts';
@@ -22,7 +23,7 @@ const all: readonly Gate[] = [
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
-  cache, causal, perSeen, rotary,
+  cache, attendScores, causal, perSeen, attendValues, rotary,
   compare, relu, select, max, maxPool, argmax,
   reveal,
 ];

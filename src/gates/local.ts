@@ -2,6 +2,7 @@
  * Linear maps with public coefficients: each party applies them to its own words. Nothing is opened, nothing is drawn.
  */
 import type { Kernels } from '../ring/kernels/kernels.ts';
+import { type CausalRows, rowShape, runs } from './causal.ts';
 import { ProgramError, free, size, type Gate, type Plain } from './gate.ts';
 
 const same = (_: unknown, ins: readonly (readonly number[])[]) => [ins[0]];
@@ -169,17 +170,26 @@ export const concat: Gate<{ axis: number }> = {
   },
 };
 
-/** Σ over one axis. A mean is this with the divisor in the scale. */
-export const sumAxis: Gate<{ axis: number; keep?: boolean }> = {
+/** Σ over one axis, or over each row of causal blocks. A mean is this with the divisor in the scale. */
+export const sumAxis: Gate<{ axis: number; keep?: boolean; causal?: CausalRows }> = {
   name: 'sumAxis',
-  shapes: (a, [x]) => [x.flatMap((d, i) => (i === a.axis ? (a.keep ? [1] : []) : [d]))],
+  shapes: (a, [x]) => [a.causal ? rowShape(a.causal, x) : x.flatMap((d, i) => (i === a.axis ? (a.keep ? [1] : []) : [d]))],
   cost: () => free,
   *party(p, g) {
     const x = g.ins[0].shape;
-    const { axis } = g.attrs;
+    const { axis, causal } = g.attrs;
+    if (causal) {
+      for (const r of runs(causal, 0, g.ins[0].size)) p.k.sumAxis(g.outs[0].at + 4 * r.row, g.ins[0].at + 4 * r.at, r.rows, r.cols, 1);
+      return;
+    }
     p.k.sumAxis(g.outs[0].at, g.ins[0].at, size(x.slice(0, axis)), x[axis], size(x.slice(axis + 1)));
   },
-  plain(a, [x]) {
+  plain(a, [x], _w, [out]) {
+    if (a.causal) {
+      const z = new Float64Array(size(out.shape));
+      for (const r of runs(a.causal, 0, x.data.length)) for (let i = 0; i < r.rows * r.cols; i++) z[r.row + Math.floor(i / r.cols)] += x.data[r.at + i];
+      return [z];
+    }
     const inner = size(x.shape.slice(a.axis + 1));
     const d = x.shape[a.axis];
     const z = new Float64Array(x.data.length / d);

@@ -10,6 +10,7 @@
 import type { Kernels } from '../ring/kernels/kernels.ts';
 import { packedBytes } from '../ring/kernels/kernels.ts';
 import { ProgramError, free, size, stream, type BoundGate, type BoundTensor, type Gate, type RoleWeights } from './gate.ts';
+import { type CausalRows, cellsOf, type Run, rowShape, runs } from './causal.ts';
 import { channelsOf, type AffineAttrs } from './local.ts';
 import { weightShare, wholeMask } from './matmul.ts';
 
@@ -17,28 +18,32 @@ const extended = (t: BoundTensor): boolean => t.bits < 32;
 /** Bits of a correction that enters with factor 2^shift. */
 const left = (shift: number): number => Math.max(0, 32 - shift);
 
+/** Where rows are those of causal blocks, in mul (one value a row) and rowSquares. */
+export interface RowAttrs {
+  readonly causal?: CausalRows;
+}
+
 interface Layout {
-  rows: number;
-  cols: number;
+  rows: readonly Run[];
   rowY: boolean;
   /** Bits of the shares of rs, μs, νr, μν; 0 where the term is absent. */
   bits: [number, number, number, number];
 }
 
-function layout(g: BoundGate): Layout {
+function layout(g: BoundGate<RowAttrs | null>): Layout {
   const [x, y] = g.ins;
   const rowY = y.size !== x.size;
-  const cols = rowY ? x.size / y.size : x.size;
   const [ex, ey] = [extended(x), extended(y)];
-  return { rows: rowY ? y.size : 1, cols, rowY, bits: [32, ex ? left(x.bits) : 0, ey ? left(y.bits) : 0, ex && ey ? left(x.bits + y.bits) : 0] };
+  return { rows: runs(rowY ? g.attrs?.causal : undefined, rowY ? y.size : 1, x.size), rowY, bits: [32, ex ? left(x.bits) : 0, ey ? left(y.bits) : 0, ex && ey ? left(x.bits + y.bits) : 0] };
 }
 
 /** z = x·y; y has x's shape, or one value per row (x's shape without its last axes). Exact. Costs 32 bits of correction a value for plain wires, and 32 − b more for each factor 2^b in ρσ. */
-export const mul: Gate<null> = {
+export const mul: Gate<RowAttrs | null> = {
   name: 'mul',
-  shapes(_, [x, y]) {
+  shapes(a, [x, y]) {
     const n = size(y);
-    if (n === 0 || size(x) % n !== 0) throw new ProgramError(`mul: [${y}] is neither [${x}] nor one value per row of it`);
+    const rows = a?.causal;
+    if (rows ? n !== rows.groups * rows.n || size(x) !== rows.groups * cellsOf(rows) : n === 0 || size(x) % n !== 0) throw new ProgramError(`mul: [${y}] is neither [${x}] nor one value per row of it`);
     return [x];
   },
   cost(g) {
@@ -47,7 +52,7 @@ export const mul: Gate<null> = {
   },
   dealer(d, g) {
     const [x, y] = g.ins;
-    const { rows, cols, rowY, bits } = layout(g);
+    const { rows, rowY, bits } = layout(g);
     const n = x.size;
     const product = d.temp(n);
     const msb = (t: BoundTensor): number => {
@@ -55,7 +60,10 @@ export const mul: Gate<null> = {
       d.k.bits(m, t.mask, 0xffffffff, t.bits - 1, t.size);
       return m;
     };
-    const times = (a: number, b: number): void => (rowY ? d.k.mulRow(product, a, b, rows, cols) : d.k.mul(product, a, b, n));
+    const times = (a: number, b: number): void => {
+      if (rowY) for (const r of rows) d.k.mulRow(product + 4 * r.at, a + 4 * r.at, b + 4 * r.row, r.rows, r.cols);
+      else d.k.mul(product, a, b, n);
+    };
     const mu = extended(x) ? msb(x) : 0;
     const nu = extended(y) ? msb(y) : 0;
     [[x.mask, y.mask], [mu, y.mask], [x.mask, nu], [mu, nu]].forEach(([a, b], i) => {
@@ -66,18 +74,24 @@ export const mul: Gate<null> = {
   },
   *party(p, g) {
     const [x, y] = g.ins;
-    const { rows, cols, rowY, bits } = layout(g);
+    const { rows, rowY, bits } = layout(g);
     const terms = bits.map((b, i) => {
       if (!b) return 0;
       const at = p.temp(x.size);
       p.correction(at, stream.correction + i, b, x.size);
       return at;
     });
-    p.k.mulWires(g.outs[0].at, x.at, x.rho, x.bits, y.at, y.rho, y.bits, terms[0], terms[1], terms[2], terms[3], rows, cols, rowY ? 1 : 0, p.index);
+    for (const r of rows) {
+      const [cell, row] = [4 * r.at, 4 * r.row];
+      const [rs, muS, nuR, muNu] = terms.map((t) => t && t + cell);
+      p.k.mulWires(g.outs[0].at + cell, x.at + cell, x.rho + cell, x.bits, y.at + row, y.rho + row, y.bits, rs, muS, nuR, muNu, r.rows, r.cols, rowY ? 1 : 0, p.index);
+    }
   },
-  plain(_, [x, y]) {
-    const cols = x.data.length / y.data.length;
-    return [x.data.map((v, i) => v * y.data[Math.floor(i / cols)])];
+  plain(a, [x, y]) {
+    const z = x.data.slice();
+    const rows = y.data.length === z.length ? undefined : a?.causal;
+    for (const r of runs(rows, y.data.length, z.length)) for (let i = 0; i < r.rows * r.cols; i++) z[r.at + i] *= y.data[r.row + Math.floor(i / r.cols)];
+    return [z];
   },
 };
 
@@ -125,9 +139,9 @@ export const square: Gate<null> = {
 };
 
 /** z[row] = Σ_cols x². One 32-bit correction a row, and one of 31 − b bits a value when x was opened by an extension. Exact. */
-export const rowSquares: Gate<null> = {
+export const rowSquares: Gate<RowAttrs | null> = {
   name: 'rowSquares',
-  shapes: (_, [x]) => [x.slice(0, -1)],
+  shapes: (a, [x]) => [a?.causal ? rowShape(a.causal, x) : x.slice(0, -1)],
   cost(g) {
     const x = g.ins[0];
     const rows = g.outs[0].size;
@@ -138,7 +152,7 @@ export const rowSquares: Gate<null> = {
     const rows = g.outs[0].size;
     const [bMuR, bMu] = squareBits(x);
     const r2 = d.temp(rows);
-    d.k.rowDot(r2, x.mask, x.mask, rows, x.size / rows);
+    for (const r of runs(g.attrs?.causal, rows, x.size)) d.k.rowDot(r2 + 4 * r.row, x.mask + 4 * r.at, x.mask + 4 * r.at, r.rows, r.cols);
     d.correct(r2, stream.correction, 32, rows);
     const { mu, muR } = squareDealer(d.k, (n) => d.temp(n), x);
     if (bMuR) d.correct(muR, stream.correction + 1, bMuR, x.size);
@@ -157,14 +171,15 @@ export const rowSquares: Gate<null> = {
     const r2 = take(0, 32, rows);
     const muR = take(1, bMuR, x.size);
     const mu = take(2, bMu, x.size);
-    p.k.rowSquares(g.outs[0].at, x.at, x.rho, x.bits, r2, muR, mu, p.index, rows, x.size / rows);
+    for (const r of runs(g.attrs?.causal, rows, x.size)) {
+      const cell = 4 * r.at;
+      p.k.rowSquares(g.outs[0].at + 4 * r.row, x.at + cell, x.rho + cell, x.bits, r2 + 4 * r.row, muR && muR + cell, mu && mu + cell, p.index, r.rows, r.cols);
+    }
   },
-  plain(_, [x], _w, [out]) {
+  plain(a, [x], _w, [out]) {
     const z = new Float64Array(size(out.shape));
-    const cols = x.data.length / z.length;
-    x.data.forEach((v, i) => {
-      z[Math.floor(i / cols)] += v * v;
-    });
+    for (const r of runs(a?.causal, z.length, x.data.length))
+      for (let i = 0; i < r.rows * r.cols; i++) z[r.row + Math.floor(i / r.cols)] += x.data[r.at + i] ** 2;
     return [z];
   },
 };

@@ -35,15 +35,33 @@ export function turn(t: number): [cos: number, sin: number] {
   return q % 4 === 0 ? [cos, sin] : q % 4 === 1 ? [-sin, cos] : q % 4 === 2 ? [-cos, -sin] : [sin, -cos];
 }
 
-/** Integers of one position: cos and sin of every pair. */
-function turns(a: RotaryAttrs, position: number): { cos: Int32Array; sin: Int32Array } {
+interface Turns {
+  readonly cos: Int32Array;
+  readonly sin: Int32Array;
+}
+/** All layers of a step turn alike. */
+let last: { readonly key: string; readonly turns: Turns } | undefined;
+
+/** One head's integers at each of these positions: value c becomes x[c]·cos[c] + x[partner of c]·sin[c]. What does not turn has cosine 1. */
+function turns(a: RotaryAttrs, past: number, rows: number): Turns {
+  const key = JSON.stringify([a, past, rows]);
+  if (last?.key !== key) last = { key, turns: made(a, past, rows) };
+  return last.turns;
+}
+
+function made(a: RotaryAttrs, past: number, rows: number): Turns {
   const one = 2 ** a.bits * (a.magnitude ?? 1);
-  const cos = new Int32Array(a.frequencies.length);
-  const sin = new Int32Array(a.frequencies.length);
+  const cos = new Int32Array(rows * a.d).fill(Math.round(one));
+  const sin = new Int32Array(rows * a.d);
   a.frequencies.forEach((f, j) => {
-    const [c, s] = turn((position * f) / (2 * Math.PI));
-    cos[j] = Math.round(one * c);
-    sin[j] = Math.round(one * s);
+    const [l, r] = pair(a, j);
+    for (let row = 0; row < rows; row++) {
+      const [c, s] = turn(((past + row) * f) / (2 * Math.PI));
+      const at = row * a.d;
+      cos[at + l] = cos[at + r] = Math.round(one * c);
+      sin[at + r] = Math.round(one * s);
+      sin[at + l] = -sin[at + r];
+    }
   });
   return { cos, sin };
 }
@@ -60,37 +78,42 @@ export const rotary: Gate<RotaryAttrs> = {
   },
   cost: () => free,
   *party(p, g) {
-    const { d, frequencies, bits, magnitude = 1 } = g.attrs;
-    const [x, y] = [g.ins[0].at / 4, g.outs[0].at / 4];
-    const width = g.ins[0].shape.at(-1)!;
-    const { u32 } = p.k;
-    const one = Math.round(2 ** bits * magnitude);
-    for (let row = 0; row < g.ins[0].size / width; row++) {
-      const { cos, sin } = turns(g.attrs, p.params.past + row);
-      for (let head = row * width; head < (row + 1) * width; head += d) {
-        for (let j = 0; j < frequencies.length; j++) {
-          const [l, r] = pair(g.attrs, j);
-          const [a, b] = [u32[x + head + l], u32[x + head + r]];
-          u32[y + head + l] = Math.imul(a, cos[j]) - Math.imul(b, sin[j]);
-          u32[y + head + r] = Math.imul(b, cos[j]) + Math.imul(a, sin[j]);
-        }
-        for (let c = 2 * frequencies.length; c < d; c++) u32[y + head + c] = Math.imul(u32[x + head + c], one);
-      }
-    }
+    const { d, frequencies, interleaved } = g.attrs;
+    const [x, y] = [g.ins[0], g.outs[0]];
+    const width = x.shape.at(-1)!;
+    const [rows, heads, pairs] = [x.size / width, width / d, frequencies.length];
+    const { k } = p;
+    const { cos, sin } = turns(g.attrs, p.params.past, rows);
+    const [table, factors, partners] = [p.temp(rows * d), p.temp(x.size), p.temp(x.size)];
+    /** factors = values, the same for every head. */
+    const spread = (values: Int32Array): void => {
+      k.i32.set(values, table / 4);
+      k.copyBox(factors, table, 1, rows, heads, d, 0, d, 0, 1, 0, width, d, 1);
+    };
+    spread(cos);
+    k.mul(y.at, x.at, factors, x.size);
+    spread(sin);
+    // Those without a partner have sine 0, whatever stands here.
+    k.copy(partners, x.at, x.size);
+    const [across, along] = interleaved ? [1, 2] : [pairs, 1];
+    for (const [to, from] of [[0, 4 * across], [4 * across, 0]]) k.copyBox(partners + to, x.at + from, 1, 1, rows * heads, pairs, 0, 0, d, along, 0, 0, d, along);
+    k.mul(partners, partners, factors, x.size);
+    k.add(y.at, y.at, partners, x.size);
   },
   plain(a, [x], _w, _outs, { past }) {
     const width = x.shape.at(-1)!;
-    const one = Math.round(2 ** a.bits * (a.magnitude ?? 1));
-    const y = x.data.map((v) => v * one);
-    for (let row = 0; row < x.data.length / width; row++) {
-      const { cos, sin } = turns(a, past + row);
-      for (let head = row * width; head < (row + 1) * width; head += a.d)
-        for (let j = 0; j < a.frequencies.length; j++) {
-          const [l, r] = pair(a, j);
-          y[head + l] = x.data[head + l] * cos[j] - x.data[head + r] * sin[j];
-          y[head + r] = x.data[head + r] * cos[j] + x.data[head + l] * sin[j];
-        }
-    }
-    return [y];
+    const { cos, sin } = turns(a, past, x.data.length / width);
+    const partner = Int32Array.from({ length: a.d }, (_, c) => c);
+    a.frequencies.forEach((_, j) => {
+      const [l, r] = pair(a, j);
+      [partner[l], partner[r]] = [r, l];
+    });
+    return [
+      x.data.map((v, i) => {
+        const c = i % a.d;
+        const at = Math.floor(i / width) * a.d + c;
+        return v * cos[at] + x.data[i - c + partner[c]] * sin[at];
+      }),
+    ];
   },
 };

@@ -63,6 +63,8 @@ const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>>
   maxPool: ['s', 's'],
   argmax: ['s', 's s?'],
   cache: ['o', 'o'],
+  attendScores: ['o o', 's'],
+  attendValues: ['o o', 's'],
   causal: ['s', 's'],
   perSeen: ['s', 's'],
   rotary: ['s', 's'],
@@ -110,7 +112,7 @@ const keepsScale = new Set([
   'concat',
   'select',
 ]);
-const wires32 = new Set(['open', 'mul', 'square', 'rowSquares', 'mulPrivate', 'matmulPrivate', 'matmulShared']);
+const wires32 = new Set(['open', 'mul', 'square', 'rowSquares', 'mulPrivate', 'matmulPrivate', 'matmulShared', 'attendScores', 'attendValues']);
 
 interface Rescale {
   readonly s?: number;
@@ -374,7 +376,7 @@ function scales({ node }: ScheduledGate, periodic: ReadonlySet<number>): void {
   } else if (gate === 'sumAxis') {
     const summands = scaled(outs[0], 1, (i) => at(channels(x), i) * x.shape[(node.attrs as { axis: number }).axis]);
     if (!summands) want(outs[0], channels(x).length, (i) => at(channels(x), i), 'the input');
-  } else if (gate === 'mul' || gate === 'matmulShared') {
+  } else if (gate === 'mul' || gate === 'matmulShared' || gate === 'attendScores' || gate === 'attendValues') {
     if (periodic.has(outs[0].id)) return;
     const product = at(channels(x), 0) * at(channels(ins[1]), 0);
     const shift = gate === 'mul' ? 2 ** Math.round(Math.log2(channels(outs[0])[0] / product)) : 1;

@@ -77,10 +77,23 @@ export function dim(d: Dim, params: Params): number {
   return total;
 }
 
+const known = new WeakMap<object, boolean>();
+
+/** Whether a choice by parameter, or a dimension, stands in a JSON value. Programs do not change and are bound for many parameters: found once. */
+export function varies(value: unknown): boolean {
+  if (value === null || typeof value !== 'object') return false;
+  let v = known.get(value);
+  if (v === undefined) {
+    v = Array.isArray(value) ? value.some(varies) : 'dim' in value || 'by' in value || Object.values(value).some(varies);
+    known.set(value, v);
+  }
+  return v;
+}
+
 /** Replaces every choice by parameter, and every dimension, in a JSON value by its value for `params`. */
 export function resolve<T>(value: T, params: Params): T {
-  if (value === null || typeof value !== 'object') return value;
-  if (Array.isArray(value)) return (value.some((v) => typeof v === 'object' && v !== null) ? value.map((v) => resolve(v, params)) : value) as T;
+  if (!varies(value)) return value;
+  if (Array.isArray(value)) return value.map((v) => resolve(v, params)) as T;
   const v = value as Record<string, unknown>;
   if ('dim' in v) return dim(v.dim as Dim, params) as T;
   if ('by' in v && Array.isArray(v.upTo) && Array.isArray(v.then)) {

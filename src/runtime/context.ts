@@ -121,7 +121,7 @@ export class DealerPart implements DealerContext {
 }
 
 /** Kernels that do nothing over a memory of nothing, for planning. */
-const views: Partial<Kernels> = { u32: new Uint32Array(0) };
+const views: Partial<Kernels> = { u32: new Uint32Array(0), i32: { set() {} } as unknown as Int32Array };
 export const silentKernels = new Proxy(views, { get: (own, key) => own[key as keyof Kernels] ?? (() => {}) }) as Kernels;
 export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0, params: {} };
 

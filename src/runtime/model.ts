@@ -4,7 +4,7 @@
 import type { BoundGate, BoundTensor } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { type Binding, bind } from '../program/bind.ts';
-import type { Params, Program } from '../program/program.ts';
+import { type Params, type Program, varies } from '../program/program.ts';
 import { dpfScratch, dpfWords } from '../ring/dpf.ts';
 import { type Kernels, prgScratch, type Ptr } from '../ring/kernels/kernels.ts';
 import { Shelf, type Storage, type WeightSource } from './shelf.ts';
@@ -85,12 +85,6 @@ export function prepare(model: Model, params: Params, base: Ptr = model.end, lim
   for (const list of plan.memory as number[][]) for (let i = 0; i < list.length; i++) list[i] += arena;
   return { model, binding: { ...binding, tensors }, plan, ring, gates: bound, keys, scratch, outgoing, incoming, corrections, slotBytes, expansion, end: shelf.top };
 }
-
-const varies = (attrs: unknown): boolean => {
-  if (attrs === null || typeof attrs !== 'object') return false;
-  if (Array.isArray(attrs)) return typeof attrs[0] === 'object' && attrs.some(varies);
-  return 'by' in attrs || 'dim' in attrs || Object.values(attrs).some(varies);
-};
 
 /** Bytes each party sends in each round. */
 export function messageBytes(b: Binding): number[] {

@@ -45,6 +45,18 @@ test('rooms in use never overlap, whatever is taken and given back; a free one i
   expect(rooms.take({ n: 16 })).not.toBe(again);
 });
 
+test('a step that is foreseen finds its room prepared; a second one is not prepared for', () => {
+  const { model } = modelWith(3.5);
+  const rooms = new Rooms(model);
+  rooms.foresee({ n: 8 });
+  rooms.foresee({ n: 8 });
+  const room = rooms.take({ n: 8 })!;
+  rooms.foresee({ n: 8 });
+  expect(room.from).toBe(model.end);
+  rooms.giveBack(room);
+  expect(rooms.take({ n: 8 })).toBe(room);
+});
+
 test('what would not fit alone is refused for good; what others leave no place for may come again', () => {
   const { model } = modelWith(1.5);
   const rooms = new Rooms(model);

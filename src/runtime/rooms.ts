@@ -45,12 +45,26 @@ export class Rooms {
    * when the program does not take the parameters.
    */
   take(params: Params): Room | undefined {
-    // One plan serves all values of a parameter that no shape depends on.
-    const shaping = Object.entries(params).filter(([name]) => this.model.program.params[name]?.shapes !== false);
-    const key = JSON.stringify(shaping.sort());
+    const shaping = this.shaping(params);
+    const key = JSON.stringify(shaping);
     const room = this.rooms.find((r) => r.key === key && !r.taken) ?? this.build(key, Object.fromEntries(shaping));
     if (room) room.taken = true;
     return room;
+  }
+
+  /** Prepares what a step of these parameters will take, where nothing like it is there, and has a place. */
+  foresee(params: Params): void {
+    const shaping = this.shaping(params);
+    const key = JSON.stringify(shaping);
+    if (this.regionBytes > 0) void this.places;
+    if (!this.rooms.some((r) => r.key === key)) this.build(key, Object.fromEntries(shaping));
+  }
+
+  /** One plan serves all values of a parameter that no shape depends on. */
+  private shaping(params: Params): [name: string, value: number][] {
+    return Object.entries(params)
+      .filter(([name]) => this.model.program.params[name]?.shapes !== false)
+      .sort();
   }
 
   giveBack(room: Room): void {

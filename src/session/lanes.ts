@@ -74,6 +74,25 @@ export class Lanes {
     });
   }
 
+  /** Prepares for a step that is on its way, while the other roles do: what cannot be had is said when it is taken. */
+  foresee(hash: string, params: Params): void {
+    if (this.taken > 0) return;
+    try {
+      const model = this.models.acquire(hash);
+      try {
+        this.of(model).foresee(params);
+      } finally {
+        this.models.release(hash);
+      }
+    } catch {}
+  }
+
+  private of(model: Model): Rooms {
+    const rooms = this.rooms.get(model) ?? new Rooms(model);
+    this.rooms.set(model, rooms);
+    return rooms;
+  }
+
   private room(hash: string, params: Params, session: { caches?: Caches }): [Rooms, Room] | undefined {
     let model: Model;
     try {
@@ -84,8 +103,7 @@ export class Lanes {
     }
     let caches: Caches | undefined;
     try {
-      const rooms = this.rooms.get(model) ?? new Rooms(model);
-      this.rooms.set(model, rooms);
+      const rooms = this.of(model);
       if (!session.caches && cacheBytes(model.program, model.role) > 0) {
         // Before the room, which might lie where it belongs.
         caches = this.caches(hash, rooms);

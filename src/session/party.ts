@@ -172,6 +172,8 @@ export class PartyHost {
     session.input = { client: link.peer, session, step, params, bytes: bytes.slice(), digest, at: session.since, go: false };
     this.queue.push(session.input);
     if (this.options.index === 1) this.links.peer!.send(frames.have, session.number, step, digest);
+    // Both parties plan at once: P0 is about to begin, and P1 would only when it is told.
+    this.lanes.foresee(session.setting.hash, params);
     if (!this.start()) this.tellPlaces(session);
   }
 

@@ -25,6 +25,7 @@ import {
   mostStages,
   padded,
   productBits,
+  type Seen,
   Stages,
   squareBits,
   squareMeans,
@@ -69,6 +70,8 @@ class AttentionLowering {
   private readonly n: Dim;
   private readonly keys: Dim;
   private readonly cached: boolean;
+  /** What rows of a decoder see; its heads are one group. */
+  private readonly seen: Seen | undefined;
   private readonly soft: Stages;
   private readonly vBound: number;
 
@@ -90,7 +93,8 @@ class AttentionLowering {
     this.n = q.shape.at(-2)!;
     this.keys = this.cached ? 'keys' : k.shape.at(-2)!;
     const window = (node.attrs.window as number | undefined) || undefined;
-    this.soft = new Stages(low, this.keys, this.cached ? { window } : undefined);
+    this.seen = this.cached ? { groups: heads.length, n: dimAttr(this.n), keys: dimAttr(this.keys), window } : undefined;
+    this.soft = new Stages(low, this.keys, this.seen);
     const prefix = low.prefix.get(node.inputs[5] ?? '');
     this.vBound = Math.max(low.bound(v), ...(prefix ? Array.from(prefix.data as Float32Array, (x) => 1.01 * Math.abs(x)) : []));
   }
@@ -121,14 +125,7 @@ class AttentionLowering {
     const q = b.open(projected(low, this.q, qScale, this.order));
     const k = this.rows(b.open(projected(low, this.k, new Array<number>(kvWidth).fill(2 ** kBits), this.order)), this.node.inputs[4]);
     // v is kept at the bits that b²·v leaves it: see `weighted`.
-    const vScale = this.valueScale();
-    const vShare = projected(low, this.v, new Array<number>(kvWidth).fill(2 ** activationBits), this.order);
-    const lowered = b.extend(vShare, {
-      s: onCases(vScale, (s) => activationBits - s),
-      scale: onCases(vScale, (s) => 2 ** s),
-      bound: low.bound(this.v),
-    });
-    const v = this.rows(b.open(lowered.share!), this.node.inputs[5]);
+    const v = this.rows(b.open(this.values(kvWidth)), this.node.inputs[5]);
     const parts: T[] = [];
     for (let from = 0; from < heads.length; ) {
       let to = from;
@@ -145,6 +142,15 @@ class AttentionLowering {
       shape.length === 2 ? t : b.gate('reshape', [t], { shape: [1, dimAttr(this.n), width] }, { ...t, shape: [1, this.n, width] })[0];
     const value = low.defineShare(this.node.outputs[0], out, activationBits);
     value.order = this.order;
+  }
+
+  /** v as a share, at scales that may differ by length only by way of a second rescale. */
+  private values(width: number): T {
+    const { low } = this;
+    const scale = this.valueScale();
+    const at = (bits: number): T => projected(low, this.v, new Array<number>(width).fill(2 ** bits), this.order);
+    if (typeof scale === 'number') return at(scale);
+    return low.b.extend(at(activationBits), { s: onCases(scale, (s) => activationBits - s), scale: onCases(scale, (s) => 2 ** s), bound: low.bound(this.v) }).share!;
   }
 
   /** Fraction bits that the probabilities and v share: their product's row sums stay below v's bound. */
@@ -168,25 +174,30 @@ class AttentionLowering {
     const G = to - from;
     const width = heads.length * d;
     const stages = heads[from].stages;
-    const rows = { kind: 'share' as const, bits: 32, shape: [G, n] as Dim[] };
-    const square = { kind: 'share' as const, bits: 32, shape: [G, n, keys] as Dim[] };
+    // Cells of a decoder are fewer: see gates/causal.ts.
+    const rows = { kind: 'share' as const, bits: 32, shape: (this.seen ? [1, productOf([n, G])] : [G, n]) as Dim[] };
+    const square = { kind: 'share' as const, bits: 32, shape: (this.seen ? [1, productOf([G, n, keys])] : [G, n, keys]) as Dim[] };
     const area = dimAttr(productOf([n, keys]));
     const range = heads.slice(from, to).map((h) => h.range);
-    const scores = b.gate(
-      'matmulShared',
-      [q, k],
-      {
-        batch: G,
-        M: dimAttr(n),
-        N: dimAttr(keys),
-        K: d,
-        a: { offset: from * d, batch: d, row: width },
-        b: { ...this.shared(from), transposed: true },
-        c: { offset: 0, batch: area, row: dimAttr(keys) },
-        shape: [G, dimAttr(n), dimAttr(keys)],
-      },
-      { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) },
-    )[0];
+    const made = { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) };
+    const a0 = { offset: from * d, batch: d, row: width };
+    const scores = this.seen
+      ? b.gate('attendScores', [q, k], { ...this.seen, window: undefined, d, q: a0, kv: this.shared(from) }, { ...made, shape: [G, productOf([n, keys])] })[0]
+      : b.gate(
+          'matmulShared',
+          [q, k],
+          {
+            batch: G,
+            M: dimAttr(n),
+            N: dimAttr(keys),
+            K: d,
+            a: a0,
+            b: { ...this.shared(from), transposed: true },
+            c: { offset: 0, batch: area, row: dimAttr(keys) },
+            shape: [G, dimAttr(n), dimAttr(keys)],
+          },
+          made,
+        )[0];
     const squares = this.rounded(squareMeans(heads.slice(from, to)));
     const a = this.soft.exp(scores, fits.slice(from, to), squares.hi);
     const lowest = (j: number): number => this.rounded({ lo: least(range, j), hi: 1 }).lo;
@@ -239,7 +250,7 @@ class AttentionLowering {
       bits: 32,
       scale: onCases2(zWire.scale as number, gWire.scale as number, (s, r) => s * r),
       bound,
-      shape: [G, n, d],
+      shape: z.shape,
     })[0];
     const out = b.extend(y, { s: Math.floor(Math.log2(y.scale as number)) - activationBits, bound }).share!;
     return this.joined(out, G);
@@ -257,6 +268,8 @@ class AttentionLowering {
     const width = heads.length * d;
     const nd = dimAttr(productOf([n, d]));
     const scale = onCases2(P.scale as number, v.scale as number, (s, r) => s * r);
+    const made = { kind: 'share' as const, bits: 32, scale, bound: this.vBound * 1.1, shape: this.seen ? [n, G, d] : [G, n, d] };
+    if (this.seen) return low.b.gate('attendValues', [P, v], { ...this.seen, window: undefined, d, kv: this.shared(from) }, made)[0];
     return low.b.gate(
       'matmulShared',
       [P, v],
@@ -270,7 +283,7 @@ class AttentionLowering {
         c: { offset: 0, batch: nd, row: d },
         shape: [G, dimAttr(n), d],
       },
-      { kind: 'share', bits: 32, scale, bound: this.vBound * 1.1, shape: [G, n, d] },
+      made,
     )[0];
   }
 
@@ -278,7 +291,7 @@ class AttentionLowering {
   private joined(out: T, G: number): T {
     const { d, n, heads } = this;
     const { b } = this.low;
-    const turnedOut = b.gate('permute', [out], { perm: [1, 0, 2] }, { ...out, shape: [n, G, d] })[0];
+    const turnedOut = this.seen ? out : b.gate('permute', [out], { perm: [1, 0, 2] }, { ...out, shape: [n, G, d] })[0];
     return b.gate(
       'reshape',
       [turnedOut],

@@ -58,7 +58,7 @@ export const matrix = (
 });
 
 /** Channels taken out of the matrix at most: a few, or this part of a wide one (decoders have more of them). */
-const mostLoud = (channels: number): number => Math.max(16, channels >> 3);
+export const mostLoud = (channels: number): number => Math.max(16, channels >> 3);
 
 /**
  * The product at 2^f where a few channels are far louder than the rest (feed-forward layers of transformers have some). All channels leave

@@ -9,6 +9,7 @@ import { byParam, type Dim, dim, ProgramError } from '../../program/program.ts';
 import { type Builder, lastDim, type T } from '../builder.ts';
 import type { Calibration, ValueRange } from '../calibrate.ts';
 import type { Precision } from '../precision.ts';
+import type { SmoothFunction } from './smooth.ts';
 
 export interface RawOptions {
   /** Wanted scale per channel; the accumulator may have more whole bits, which its next rescale drops, unless `exact`. */
@@ -45,6 +46,8 @@ export interface Val {
   readonly sum?: readonly [Val, Val];
   /** Makes the value as a share at about 2^f when it is first asked for; other scales are had from that one. */
   readonly lazy?: (f: number) => T;
+  /** What this value is a smooth function of, where only a product reads it: see gated.ts. */
+  readonly gate?: { readonly x: Val; readonly fn: SmoothFunction };
   /** What this value is the ReLU of, while nobody has asked for it. */
   readonly reluOf?: Val;
   /** The value's channels in memory, when they are not in the graph's order. */

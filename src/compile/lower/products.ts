@@ -8,11 +8,12 @@ import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { type Dim, dimAttr } from '../../program/program.ts';
 import { product as productOf, type T } from '../builder.ts';
 import { expanded } from './broadcast.ts';
+import { gated } from './gated.ts';
 import { type Lowering, room, type Val } from './lowering.ts';
 import { nearest, rowGate } from './row.ts';
 
 /** Fraction bits of two operands whose product, below `bound`, must fit: what each has, less from the finer one. */
-function shareBits(low: Lowering, a: Val, b: Val, bound: number): [number, number] {
+export function shareBits(low: Lowering, a: Val, b: Val, bound: number): [number, number] {
   const total = Math.floor(room - 0.5 - Math.log2(bound));
   let [f, g] = [low.bits(a), low.bits(b)];
   const [x, y] = [Math.log2(low.bound(a)), Math.log2(low.bound(b))];
@@ -37,6 +38,8 @@ function perRow(x: readonly Dim[], y: readonly Dim[]): boolean {
 
 /** x·y, an accumulator. */
 export function elementWise(low: Lowering, node: GraphNode, a: Val, b: Val): void {
+  if (a.gate) return gated(low, node, a, b);
+  if (b.gate) return gated(low, node, b, a);
   const out = low.define(node.outputs[0]);
   const [x, y] = perRow(a.shape, b.shape) ? [a, b] : [b, a];
   const [f, g] = shareBits(low, x, y, low.bound(out));

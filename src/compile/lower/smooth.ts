@@ -34,7 +34,7 @@ const fewest = 32;
 
 const roundUp = (v: number): number => ends.find((e) => e >= v) ?? v;
 
-interface Range {
+export interface Range {
   lo: number;
   hi: number;
 }
@@ -49,7 +49,7 @@ function widened(range: Range, fn: SmoothFunction): Range {
   };
 }
 
-interface Channel {
+export interface Channel {
   channel: number;
   gate: SmoothGate;
 }
@@ -88,14 +88,12 @@ export function smooth(low: Lowering, node: GraphNode, f: SmoothFunction): void 
     elsewhere(low, node, fn, x);
     return;
   }
-  const ranges = Array.from({ length: channels }, (_, j) => widened({ lo: c.lo[j], hi: c.hi[j] }, fn));
-  const permutable =
-    x.accumulate !== undefined &&
-    !x.whole &&
-    x.raw === undefined &&
-    x.shares.size === 0 &&
-    only(low, node.inputs[0]) &&
-    feedsLinear(low, node.outputs[0]);
+  const ranges = rangesOf(x, fn);
+  const permutable = orderable(low, x) && feedsLinear(low, node.outputs[0]);
+  if (orderable(low, x) && gates(low, node.outputs[0])) {
+    low.define(node.outputs[0], { gate: { x, fn } });
+    return;
+  }
   const out = permutable ? byClasses(low, node, fn, x, ranges) : inPlace(low, node, fn, x, ranges);
   const v = low.defineShare(node.outputs[0], out.t, activationBits);
   v.order = out.order;
@@ -121,47 +119,78 @@ function elsewhere(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val): 
   low.defineShare(node.outputs[0], reshaped(t, x.shape, x.shape.map(dimAttr)), activationBits);
 }
 
+/** Calibrated ranges of the last axis' channels, widened. */
+export const rangesOf = (x: Val, fn: SmoothFunction): Range[] =>
+  Array.from(x.range.channels!.lo, (lo, j) => widened({ lo, hi: x.range.channels!.hi[j] }, fn));
+
+/** A linear layer's result that nobody has asked for yet, and that one operator reads: its channels may come in any order. */
+export const orderable = (low: Lowering, x: Val): boolean =>
+  x.accumulate !== undefined && !x.whole && x.raw === undefined && x.shares.size === 0 && only(low, x.name);
+
+/** Whether `name` is only multiplied with a linear layer's result, for a linear layer: both can take the order of gated.ts. */
+function gates(low: Lowering, name: string): boolean {
+  const [product] = low.consumers.get(name) ?? [];
+  if (!only(low, name) || product.op !== 'Mul' || !feedsLinear(low, product.outputs[0])) return false;
+  const other = product.inputs.find((i) => i !== name);
+  return other !== undefined && only(low, other) && low.graph.nodes.some((n) => n.op === 'Linear' && n.outputs[0] === other);
+}
+
 const only = (low: Lowering, name: string): boolean => low.consumers.get(name)?.length === 1 && !low.graph.outputs.includes(name);
 const feedsLinear = (low: Lowering, name: string): boolean =>
   !low.graph.outputs.includes(name) && (low.consumers.get(name) ?? []).every((n) => n.op === 'Linear' && n.inputs[0] === name);
 
-/** Channels sorted by word width and K: one gate a width, one strip a K. */
-function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: number[] } {
-  const chosen = ranges.map((r) => narrowest(fn, r));
-  const classOf = chosen.map((c) => c.w);
+export interface Class {
+  /** Fraction bits of the input. */
+  readonly bits: number;
+  readonly list: readonly Channel[];
+}
+
+/** Channels by word width, in each sorted by K: one gate a width, one strip a K. A width with few channels joins the next wider. */
+export function classesOf(fn: SmoothFunction, ranges: readonly Range[], channels: readonly number[], few = fewest): Class[] {
+  const widthOf = new Map(channels.map((j) => [j, narrowest(fn, ranges[j]).w]));
   for (const w of widths.slice(0, -1)) {
-    const members = classOf.filter((c) => c === w).length;
-    const wider = classOf.filter((c) => c > w);
-    if (members < fewest && wider.length > 0) for (const [j, c] of classOf.entries()) if (c === w) classOf[j] = Math.min(...wider);
+    const members = channels.filter((j) => widthOf.get(j) === w);
+    const wider = [...widthOf.values()].filter((v) => v > w);
+    if (members.length < few && wider.length > 0) for (const j of members) widthOf.set(j, Math.min(...wider));
   }
-  const present = [...new Set(classOf)].sort((a, b) => a - b);
-  const scale = new Array<number>(ranges.length);
-  const classes = present.map((w) => {
-    const members = ranges.flatMap((r, j) => (classOf[j] === w ? [{ r, j }] : []));
-    const bits = Math.min(...members.map(({ r }) => inputBits(r, fn, w)));
-    const list: Channel[] = members.map(({ r, j }) => ({ channel: j, gate: fitted(fn, r, bits, w) }));
+  const present = [...new Set(widthOf.values())].sort((a, b) => a - b);
+  return present.map((w) => {
+    const members = channels.filter((j) => widthOf.get(j) === w);
+    const bits = Math.min(...members.map((j) => inputBits(ranges[j], fn, w)));
+    const list: Channel[] = members.map((j) => ({ channel: j, gate: fitted(fn, ranges[j], bits, w) }));
     list.sort((a, b) => b.gate.fit.a.length - a.gate.fit.a.length || a.channel - b.channel);
-    for (const { channel } of list) scale[channel] = 2 ** bits;
-    return { w, bits, list };
+    return { bits, list };
   });
+}
+
+/** By channel: the scale its class wants. */
+export function scalesOf(classes: readonly Class[]): number[] {
+  const scale: number[] = [];
+  for (const { bits, list } of classes) for (const { channel } of list) scale[channel] = 2 ** bits;
+  return scale;
+}
+
+/** Channels in the order of their classes. */
+function byClasses(low: Lowering, node: GraphNode, fn: SmoothFunction, x: Val, ranges: readonly Range[]): { t: T; order?: number[] } {
+  const classes = classesOf(fn, ranges, [...ranges.keys()]);
   const order = classes.flatMap((c) => c.list.map((m) => m.channel));
-  const raw = low.accumulator(x, { scale, order, exact: true });
+  const raw = low.accumulator(x, { scale: scalesOf(classes), order, exact: true });
   let from = 0;
   const parts = classes.map(({ list }) => {
     const part = gate(low, node.outputs[0], fn, raw, list, from, from + list.length);
     from += list.length;
     return part;
   });
-  const t =
-    parts.length === 1
-      ? parts[0]
-      : low.b.gate(
-          'concat',
-          parts,
-          { axis: raw.shape.length - 1 },
-          { ...parts[0], shape: raw.shape, bound: Math.max(...parts.map((p) => p.bound)) },
-        )[0];
-  return { t, order };
+  return { t: concat(low, parts), order };
+}
+
+/** Parts of the last axis side by side. */
+export function concat(low: Lowering, parts: readonly T[]): T {
+  if (parts.length === 1) return parts[0];
+  const [first] = parts;
+  const axis = first.shape.length - 1;
+  const shape = [...first.shape.slice(0, -1), parts.reduce((sum, p) => sum + (p.shape[axis] as number), 0)];
+  return low.b.gate('concat', parts, { axis }, { ...first, shape, bound: Math.max(...parts.map((p) => p.bound)) })[0];
 }
 
 /** Word width and input bits that serve all these ranges. */
@@ -197,16 +226,33 @@ function gate(
   to: number,
   whole?: { axis: number; lanes: boolean },
 ): T {
+  const { y, axis, centres, top } = series(low, label, fn, raw, list, from, to, whole);
+  const s = Math.log2(y.scale as number) - activationBits;
+  const after = centres.map((c) => Math.round(c * 2 ** activationBits));
+  return low.b.extend(y, { s, after, bound: top, axis: whole && !whole.lanes ? axis : undefined }).share!;
+}
+
+/** f less its `centres` over channels from … to−1 of `raw`, in the gate's words. `top`: what |f| stays below. */
+export function series(
+  low: Lowering,
+  label: string,
+  fn: SmoothFunction,
+  raw: T,
+  list: readonly Channel[],
+  from: number,
+  to: number,
+  whole?: { axis: number; lanes: boolean },
+): { y: T; axis: number; centres: number[]; top: number } {
   const { b } = low;
   const t = Math.min(...list.map((c) => c.gate.t));
   const u = Math.min(...list.map((c) => c.gate.u));
   const scale = 2 ** (t + u);
   const w = Math.max(...list.map((c) => c.gate.word.need + t + u - c.gate.t - c.gate.u));
   const m = Math.max(...list.map((c) => c.gate.m));
-  const series: { a: readonly number[]; b: readonly number[] }[] = [];
+  const fits: { a: readonly number[]; b: readonly number[] }[] = [];
   const indices = new Map<SmoothGate, number>();
   const which = list.map(({ gate: g }) => {
-    if (!indices.has(g)) indices.set(g, series.push({ a: g.fit.a, b: g.fit.b }) - 1);
+    if (!indices.has(g)) indices.set(g, fits.push({ a: g.fit.a, b: g.fit.b }) - 1);
     return indices.get(g)!;
   });
   const slopeBits = fn.slope === 0 ? 0 : 1;
@@ -231,7 +277,7 @@ function gate(
       u,
       w,
       strips: strips(list.map((c) => c.gate.fit.a.length)),
-      series,
+      series: fits,
       which,
       multiplier: list.map((c) => c.gate.al),
       ...(fn.slope === 0 ? {} : { slope: list.map(() => fn.slope * 2 ** slopeBits), shift }),
@@ -239,9 +285,9 @@ function gate(
     },
     { kind: 'share', bits: w, scale, bound, shape },
   )[0];
-  const after = list.map((c) => Math.round(c.gate.word.centre * 2 ** activationBits));
+  const centres = list.map((c) => c.gate.word.centre);
   const top = Math.max(...list.map((c) => Math.abs(c.gate.word.centre) + c.gate.word.half));
-  return b.extend(y, { s: t + u - activationBits, after, bound: top, axis: whole && !whole.lanes ? axis : undefined }).share!;
+  return { y, axis, centres, top };
 }
 
 /** Runs of channels with one K, each a multiple of 4 wide: a strip goes on, with its larger K, to the next such place. */

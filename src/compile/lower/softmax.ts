@@ -4,6 +4,7 @@
  * A softmax on its own has no row statistics, only its input's range: the coolings are as many as bring the whole range down to where the
  * exponential's row sums cannot be faint, and Σb² may be anything down to 1/n. Its result is kept at 15 bits.
  */
+import type { CausalRows, SeenAttrs } from '../../gates/causal.ts';
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { byParam, type Dim, dimAttr } from '../../program/program.ts';
 import { onCases, onCases2, product as productOf, type T } from '../builder.ts';
@@ -70,14 +71,24 @@ export interface Exponential {
   readonly phase: number;
 }
 
+/** What gates/causal.ts wants to know; n and keys as attributes. */
+export type Seen = SeenAttrs;
+
 /** The gates of the stages, for rows of `keys` values. */
 export class Stages {
   constructor(
     readonly low: Lowering,
     readonly keys: Dim,
-    /** Rows see those before them alone: see gates/causal.ts. */
-    private readonly seen?: { readonly window?: number },
+    /** Rows see those before them alone, and cells lie in causal blocks: see gates/causal.ts. */
+    private readonly seen?: Seen,
   ) {}
+
+  /** Attributes of gates that work on rows. */
+  private get causal(): { causal?: CausalRows } {
+    if (!this.seen) return {};
+    const { groups, n, keys } = this.seen;
+    return { causal: { groups, n, keys } };
+  }
 
   /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */
   exponential(h: Head): Exponential {
@@ -130,24 +141,21 @@ export class Stages {
       },
       { ...scores, bits: w, scale: 2 ** (t + u), bound: 1 },
     )[0];
-    const visible = this.seen ? b.map('causal', [y], this.seen) : y;
+    const visible = this.seen ? b.map('causal', [y], this.seen, { shape: flat(y.shape) }) : y;
     return b.extend(visible, { s: this.byLength((n) => t + u - this.firstBits(n, hi)), share: false, wire: true }).wire!;
   }
 
   /** b = a²/Σa² from the unnormalised a: (a·g)·a with g = n₂/Σa², in that order, since g has a wide range. */
   first(a: T, squares: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to = fine): T {
-    if (this.low.precision.together && !this.seen) return this.together(a, squares, rows, square, to);
+    if (this.goesTogether) return this.together(a, squares, rows, square, to);
     const { b } = this.low;
-    const { hi } = squares;
-    // A row of few positions has its sum raised by floor(n₂/positions): nearly the mean that others have.
-    const lowest = this.seen ? squares.lo / 2 : squares.lo;
-    const level = (x: T): T => (this.seen ? b.map('perSeen', [x], { ...this.seen, numerator: this.byLength(padded) }) : x);
+    const { lo: lowest, hi } = squares;
     const whole = Math.ceil(Math.log2(to));
     const share = { kind: 'share' as const, bits: 32 };
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 4 ** firstBits(n, hi), maxK: 256 });
     const q = b.gate('rowSquares', [a], null, { ...share, ...rows, scale: onCases(a.scale as number, (s) => s * s), bound: 1 } as T)[0];
-    const g = this.rows(level(q), fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
     const bits = (n: number): number => Math.floor(29.6 - firstBits(n, hi) - 0.5 * Math.log2(padded(n) / lowest));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
     const c = b.gate('mul', [a, inverse], null, {
@@ -161,8 +169,7 @@ export class Stages {
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (firstBits(n, hi) + half(n) - whole) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(level(z), { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
-      .wire!;
+    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
   }
 
   /**
@@ -170,27 +177,34 @@ export class Stages {
    * rounding, at most 2^−6 of it, is a row factor like the fit's own error, and the next stage takes it out. All other bits go to a²: in
    * a row as flat as any they leave 2^−14 of b.
    */
-  private together(a: T, { lo: lowest, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to: number): T {
+  private together(a: T, { lo, hi }: { lo: number; hi: number }, rows: Partial<T>, square: Partial<T>, to: number): T {
     const { b } = this.low;
+    // A row of few positions has its sum raised by floor(n₂/positions): nearly the mean that others have.
+    const lowest = this.seen ? lo / 2 : lo;
+    const level = (x: T): T => (this.seen ? b.map('perSeen', [x], { ...this.seen, numerator: this.byLength(padded) }) : x);
     const whole = Math.ceil(Math.log2(to));
     const units = (n: number): number => 2 * this.firstBits(n, hi);
     const fits = (n: number): RowGate =>
       chooseRow('reciprocal', { lo: lowest, hi, within: [0.8, 1.1], unitsPerOne: padded(n) * 2 ** units(n), maxK: 256 });
     const [squared, q] = this.squares(a, rows, square);
-    const g = this.rows(q, fits, '1/x', 1 / lowest, to / 2 ** whole);
+    const g = this.rows(level(q), fits, '1/x', 1 / lowest, to / 2 ** whole);
     const gBits = Math.max(0, 6 + Math.ceil(Math.log2(hi)));
     const bits = (n: number): number => Math.min(units(n), Math.floor(room - 0.2 - gBits - Math.log2(padded(n))));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - gBits), share: false, wire: true }).wire!;
     const top = b.extend(squared, { s: this.byLength((n) => units(n) - bits(n)), share: false, wire: true }).wire!;
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (bits(n) + gBits - whole) * padded(n));
-    const z = b.gate('mul', [top, inverse], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(z, { s: this.byLength((n) => bits(n) + gBits + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+    const z = b.gate('mul', [top, inverse], this.causal, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
+    return b.extend(level(z), { s: this.byLength((n) => bits(n) + gBits + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+  }
+
+  private get goesTogether(): boolean {
+    return this.low.precision.together === true || this.seen !== undefined;
   }
 
   /** Bits of a: its single squares are extended where its first stage goes together. */
   private firstBits(n: number, hi: number): number {
-    return Math.min(this.low.precision.together && !this.seen ? 14 : 16, firstBits(n, hi));
+    return Math.min(this.goesTogether ? 14 : 16, firstBits(n, hi));
   }
 
   /** b ← b²/Σb²: b² at 20 bits times g at about 9, g to 20 %. */
@@ -211,7 +225,7 @@ export class Stages {
     const gWire = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - 9), share: false, wire: true }).wire!;
     const bWire = b.extend(squared, { s: 10, share: false, wire: true }).wire!;
     const scale = onCases2(bWire.scale as number, gWire.scale as number, (p, r) => p * r);
-    const z = b.gate('mul', [bWire, gWire], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
+    const z = b.gate('mul', [bWire, gWire], this.causal, { kind: 'share', bits: 32, ...square, scale, bound: 1.2 } as T)[0];
     return b.extend(z, { s, share: false, wire: true }).wire!;
   }
 
@@ -222,12 +236,12 @@ export class Stages {
     const times = 2 ** productBits / finer ** 2;
     const fits = (n: number): RowGate => lastReciprocal(this.low, sumRange(lowest, n), finer, times);
     const largest = (n: number): number => 1.2 / sumRange(lowest, n);
-    const q = b.gate('rowSquares', [x], null, { ...share, ...rows, scale: finer ** 2, bound: 1.2 } as T)[0];
+    const q = b.gate('rowSquares', [x], this.causal, { ...share, ...rows, scale: finer ** 2, bound: 1.2 } as T)[0];
     const g = this.rows(q, fits, '1/x', this.byLength(largest), times);
     // b·g = b/Σb² is at most √g.
     const bits = (n: number): number => Math.floor(room - 0.2 - Math.log2(finer * times * Math.sqrt(largest(n))));
     const inverse = b.extend(g, { s: this.byLength((n) => fits(n).t + fits(n).u - bits(n)), share: false, wire: true }).wire!;
-    const c = b.gate('mul', [x, inverse], null, {
+    const c = b.gate('mul', [x, inverse], this.causal, {
       ...share,
       ...square,
       scale: onCases(inverse.scale as number, (r) => finer * r),
@@ -241,7 +255,7 @@ export class Stages {
     const { b } = this.low;
     const scale = onCases(x.scale as number, (s) => s * s);
     const squared = b.gate('square', [x], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.1 } as T)[0];
-    return [squared, b.gate('sumAxis', [squared], { axis: 2 }, { kind: 'share', bits: 32, ...rows, scale, bound: 1.2 } as T)[0]];
+    return [squared, b.gate('sumAxis', [squared], { axis: 2, ...this.causal }, { kind: 'share', bits: 32, ...rows, scale, bound: 1.2 } as T)[0]];
   }
 
   rows(x: T, fits: (n: number) => RowGate, f: string, bound: number, times = 1): T {
@@ -256,6 +270,9 @@ export class Stages {
     })[0];
   }
 }
+
+/** All of it in one group. */
+const flat = (shape: readonly Dim[]): Dim[] => [1, productOf(shape)];
 
 /** Range of a value's calibrated entries. */
 function extent(r: ValueRange): { lo: number; hi: number } {

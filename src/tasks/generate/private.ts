@@ -35,10 +35,10 @@ export function limitsOf(params: Readonly<Record<string, { readonly min: number;
 
 /**
  * Rows of the cache that a step sees, `n` of them its own: whole strides, so that the parties plan once for many steps. A prompt is a plan of
- * its own anyway, and pays for each row it sees n times over: its strides are short.
+ * its own anyway, and pays for each row it sees up to n times over: its strides are short.
  */
 export function keysFor(rows: number, most: number, n = 1): number {
-  const stride = n > 1 ? 8 : 64;
+  const stride = n > 1 ? 4 : 64;
   return Math.min(most, stride * Math.ceil(rows / stride));
 }
 

@@ -49,8 +49,9 @@ export function bind(program: Program, params: Params): Binding {
   checkParams(program, params);
   const tensors: BoundTensor[] = new Array(program.tensors.length);
   const place = (id: number, shape: readonly number[]): BoundTensor => {
-    const decl: TensorDecl = resolve(program.tensors[id], params);
-    tensors[id] = { ...decl, id, shape, size: size(shape), at: 0, rho: 0, mask: 0 };
+    // Field by field: programs have thousands of tensors, and engines copy objects slowly.
+    const { kind, bits, scale, bound, label }: TensorDecl = resolve(program.tensors[id], params);
+    tensors[id] = { kind, bits, scale, bound, label, id, shape, size: size(shape), at: 0, rho: 0, mask: 0 };
     return tensors[id];
   };
   const ready = new Map<number, number>();
@@ -66,16 +67,17 @@ export function bind(program: Program, params: Params): Binding {
     if (ins.some((t) => !t)) throw new ProgramError(`gate ${node.id} (${node.gate}, ${node.layer}) uses a tensor that nothing before it makes`);
     const shapes = def.shapes(attrs, ins.map((t) => t.shape));
     const outs = node.out.map((id, i) => place(id, shapes[i]));
-    const bound = { id: node.id, gate: node.gate, layer: node.layer, attrs, ins, outs };
-    const cost = def.cost({ ...bound, loaded: undefined });
+    const bound = { id: node.id, gate: node.gate, layer: node.layer, attrs, ins, outs, loaded: undefined };
+    const cost = def.cost(bound);
     const start = Math.max(0, ...node.in.map((id) => ready.get(id) ?? 0));
     const end = start + cost.rounds;
     for (const id of node.out) ready.set(id, end);
     return { node: bound, def, cost, start, end };
   });
-  const phases = scheduled
-    .flatMap((g) => Array.from({ length: g.cost.rounds + 1 }, (_, phase) => ({ gate: g.node.id, phase, round: g.start + phase })))
-    .sort((a, b) => a.round - b.round || a.gate - b.gate);
+  // By round, in a round by gate.
+  const turns: Phase[][] = [];
+  for (const g of scheduled) for (let phase = 0; phase <= g.cost.rounds; phase++) (turns[g.start + phase] ??= []).push({ gate: g.node.id, phase, round: g.start + phase });
+  const phases = turns.flat();
   const blocks = scheduled
     .filter((g) => g.cost.correctionBytes > 0)
     .map((g) => ({ gate: g.node.id, bytes: g.cost.correctionBytes, needed: g.start + (g.def.correctionPhase ?? g.cost.rounds), done: g.end }))

@@ -28,7 +28,7 @@
 import type { BoundTensor } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { type Binding, bind, type ScheduledGate } from './bind.ts';
-import { type Params, type Program, ProgramError } from './program.ts';
+import { type Params, type Program, ProgramError, varies } from './program.ts';
 
 /** s: share, w: wire of any opening, o: wire opened under a full mask, e: anything; ? may be absent, + one or more. */
 const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>> = {
@@ -126,9 +126,13 @@ export function check(program: Program): void {
   names(program);
   order(program);
   results(program);
+  let periodic: ReadonlySet<number> | undefined;
   for (const params of corners(program)) {
     const b = bind(program, params);
-    for (const t of b.tensors) positive(b, t);
+    // What no parameter touches was seen at the first corner. These two have rules that read a shape.
+    const anew = ({ node: { id, gate, ins, outs } }: ScheduledGate): boolean =>
+      !periodic || /^(sumAxis|centre)$/.test(gate) || varies(program.gates[id].attrs) || [...ins, ...outs].some((t) => varies(program.tensors[t.id]));
+    for (const t of b.tensors) if (!periodic || varies(program.tensors[t.id])) positive(b, t);
     labels(b);
     for (const { def, node } of b.gates)
       if (def.stays && program.params.past?.shapes !== false)
@@ -150,8 +154,9 @@ export function check(program: Program): void {
           `input '${input.name}' [${input.shape}] at scale ${input.scale} comes as keys of ${input.encoding.dpf.length} spans`,
         );
     }
-    const periodic = onlyHarmonic(b);
-    for (const g of b.gates) {
+    const changed = b.gates.filter(anew);
+    periodic ??= onlyHarmonic(b);
+    for (const g of changed) {
       kinds(g);
       rings(g);
       scales(g, periodic);

@@ -84,7 +84,7 @@ export function varies(value: unknown): boolean {
   if (value === null || typeof value !== 'object') return false;
   let v = known.get(value);
   if (v === undefined) {
-    v = Array.isArray(value) ? value.some(varies) : 'dim' in value || 'by' in value || Object.values(value).some(varies);
+    v = Array.isArray(value) ? value.some((x) => typeof x === 'object' && varies(x)) : 'dim' in value || 'by' in value || Object.values(value).some(varies);
     known.set(value, v);
   }
   return v;

@@ -51,7 +51,7 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
   const embedding = embeddingOf(options, source.before);
   const lookup = embedding === 'client' ? undefined : privateLookup(source.graph, source.before, embedding);
   const { graph, before } = lookup ?? source;
-  const { program, weights } = compiledFor(options.network, (profile) =>
+  const { program, weights, warnings } = compiledFor(options.network, (profile) =>
     compile(graph, lookup ? withRows(calibration, lookup) : calibration, {
       weights: options.weights,
       max: max ?? Object.fromEntries(parameters.map((p) => [p, maxTokens])),
@@ -60,6 +60,7 @@ export async function build(at: Uncompiled, dir: string, options: BuildOptions, 
     }),
   );
   lowering.done();
+  for (const w of warnings) say(w);
   const record: CompileRecord = { key, tightest: tightest(program, calibration).slice(0, 20) };
   await undisturbed(() =>
     writeCompiled(

@@ -34,6 +34,8 @@ export class Builder {
   readonly inputs: Program['inputs'][number][] = [];
   readonly outputs: Program['outputs'][number][] = [];
   readonly weights = new Map<string, WeightTensor>();
+  /** What whoever compiles should know: answers will be less precise than usual. */
+  readonly warnings: string[] = [];
   layer = '';
 
   constructor(readonly weightKind: 'public' | 'private') {}

@@ -30,6 +30,8 @@ const usualFor = (graph: Graph): keyof typeof precisions => (graph.inputs.some((
 export interface Compiled {
   readonly program: Program;
   readonly weights: ReadonlyMap<string, WeightTensor>;
+  /** Where answers will be less precise than usual, and why. */
+  readonly warnings: readonly string[];
 }
 
 /** Row lengths that share one choice of fits. */
@@ -90,5 +92,5 @@ export function compile(graph: Graph, calibration: Calibration, options: Compile
     gates: b.gates,
   };
   check(program);
-  return { program, weights: b.weights };
+  return { program, weights: b.weights, warnings: b.warnings };
 }

@@ -25,7 +25,7 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
     throw new ModelError(
       `${node.name}: a normalisation over axis ${node.attrs.axis} of [${x.shape}] is not supported; over the last axis it is`,
     );
-  const hat = normalised(low, x, d, epsilon, node.op === 'RMSNormalization');
+  const hat = normalised(low, node.name, x, d, epsilon, node.op === 'RMSNormalization');
   const base: Val = {
     // Not the output's name, which may be the node's: x̂ has bits of its own.
     name: `${node.outputs[0]}.normalised`,
@@ -47,8 +47,12 @@ export function layerNorm(low: Lowering, node: GraphNode): void {
 const perChannel = (v: ArrayLike<number>, d: number): Float64Array =>
   v.length === 1 ? new Float64Array(d).fill(v[0]) : Float64Array.from(v);
 
+/** Relative error of 1/√x that is worth a word. */
+const imprecise = 0.02;
+const text = (v: number): string => `${Number(v.toPrecision(2))}`;
+
 /** x̂ as a share at about 2^12. */
-function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred: boolean): T {
+function normalised(low: Lowering, name: string, x: Val, d: number, epsilon: number, uncentred: boolean): T {
   const { b } = low;
   const rows = x.range.rows!;
   const input = low.plain(x);
@@ -68,6 +72,7 @@ function normalised(low: Lowering, x: Val, d: number, epsilon: number, uncentred
   const shape = x.shape.slice(0, -1);
   const q = b.gate('rowSquares', [squared], null, { kind: 'share', bits: 32, scale: unit / d, bound: hi * d, shape })[0];
   const fit = nearest((v) => 1 / Math.sqrt(v + epsilon), { key: `rsqrt+${epsilon}`, lo, hi, unitsPerOne: unit }, low.precision.rsqrt);
+  if (fit.relError > imprecise) b.warnings.push(`${name}: the mean squares of its rows go from ${text(lo)} to ${text(hi)}, margins included: 1/√x is off by up to ${Math.round(100 * fit.relError)} % there`);
   const g = rowGate(low, q, fit, `1/sqrt(x + ${epsilon})`, 1 / Math.sqrt(lo));
   // g goes down to the bits the product leaves it.
   const left = bits - Math.log2(wire!.scale as number);

@@ -1,6 +1,6 @@
 /** Normalisations and what reads them, gated products, positions of maxima, constants joined on, several inputs and outputs. */
 import { describe, expect, test } from 'vitest';
-import { ModelError } from '../../graph/graph.ts';
+import { ModelError, tensor } from '../../graph/graph.ts';
 import { calibrate } from '../calibrate.ts';
 import { compile } from '../compile.ts';
 import { registerActivation } from './index.ts';
@@ -21,6 +21,15 @@ describe('normalisations', () => {
     test(`${op}, then Relu and Softmax`, () =>
       expect(norm(op, (t, y) => t.op('Softmax', [t.op('Relu', [y])], { axis: -1 }))).toBeLessThan(0.01));
   }
+});
+
+test('rows that differ too much for one 1/√x are told', () => {
+  const t = new Tiny(20);
+  const graph = t.graph(t.op('RMSNormalization', [t.input([3, 8]), t.weight([8], 0.2, 1)], { epsilon: 1e-6 }));
+  const at = (size: number) => ({ x: tensor(Array.from({ length: 24 }, (_, i) => size * (1 + (i % 3))), [3, 8]) });
+  const warnings = (...sizes: number[]): readonly string[] => compile(graph, calibrate(graph, sizes.map(at)), { weights: 'public' }).warnings;
+  expect(warnings(1, 3)).toEqual([]);
+  expect(warnings(1, 300)).toEqual([expect.stringMatching(/^\/net\/rmsnormalization\d+: the mean squares of its rows go from .* off by up to \d+ %/)]);
 });
 
 test('a block of a decoder: RMSNormalization, Silu(x)·y, residual', () => {

@@ -15,7 +15,11 @@ describe('attendScores and attendValues', () => {
     const rows = { groups, n, keys };
     const cells = cellsOf(rows);
     const c = new Case();
-    const [q, k, p] = [[n, width], [keys, kvWidth], [1, groups * cells]].map((shape) => c.gate('open', [c.input(shape)], null, { kind: 'wire' }));
+    const [q, k, p] = [
+      [n, width],
+      [keys, kvWidth],
+      [1, groups * cells],
+    ].map((shape) => c.gate('open', [c.input(shape)], null, { kind: 'wire' }));
     c.output(c.gate('attendScores', [q, k], { ...rows, d, q: { offset: 0, batch: d, row: width }, kv }));
     c.output(c.gate('attendValues', [p, k], { ...rows, d, kv }));
     const [x, y, w] = [integers(n * width, 2 ** 12), integers(keys * kvWidth, 2 ** 12), integers(groups * cells, 2 ** 10)];

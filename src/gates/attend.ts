@@ -50,14 +50,30 @@ const values: Products = (ctx, g, A, B, Z, first) => {
       const z = Z + 4 * (groups * b.first + i) * d;
       // One panel at a time: a block takes the first rows of each.
       for (let c = 0; c < d; c += 16)
-        ctx.k.gemm(z + 4 * c, groups * d, a, groups * b.cols, panels + 4 * keys * c, b.rows, Math.min(16, d - c), b.cols, first ? 0 : 1, scratch);
+        ctx.k.gemm(
+          z + 4 * c,
+          groups * d,
+          a,
+          groups * b.cols,
+          panels + 4 * keys * c,
+          b.rows,
+          Math.min(16, d - c),
+          b.cols,
+          first ? 0 : 1,
+          scratch,
+        );
     }
   }
 };
 
 const macs = (g: Bound): number => g.attrs.groups * cellsOf(g.attrs) * g.attrs.d;
 
-function product(name: string, multiply: Products, shapes: Gate<AttendAttrs>['shapes'], plain: Gate<AttendAttrs>['plain']): Gate<AttendAttrs, null> {
+function product(
+  name: string,
+  multiply: Products,
+  shapes: Gate<AttendAttrs>['shapes'],
+  plain: Gate<AttendAttrs>['plain'],
+): Gate<AttendAttrs, null> {
   return {
     name,
     shapes,

@@ -29,22 +29,26 @@ describe('causal blocks', () => {
       expect(cols).toBeLessThanOrEqual(Math.min(a.keys, a.keys - a.n + i + 11));
     }
   });
-  test.each(sizes.flatMap((a) => [undefined, 3].map((window) => ({ ...a, window }))))('a row sees those before it: %o', ({ window, ...a }) => {
-    for (const past of new Set([0, Math.max(0, a.keys - a.n - 2), a.keys - a.n])) {
-      const c = new Case();
-      c.output(c.gate('causal', [c.input([a.groups, cellsOf(a)])], { ...a, window }));
-      const x = integers(a.groups * cellsOf(a), 2 ** 30);
-      const [{ data }] = c.run([x], { params: { past } });
-      const at = new Map<string, number>();
-      for (const b of blocksOf(a))
-        for (let i = 0; i < b.rows; i++)
-          for (let g = 0; g < a.groups; g++) for (let col = 0; col < b.cols; col++) at.set(`${b.first + i} ${g} ${col}`, g * cellsOf(a) + b.at + i * b.cols + col);
-      places(a).forEach(([row, group, col], i) => {
-        const sees = col <= past + row && (!window || col > past + row - window);
-        expect(data[i]).toBe(sees ? x[at.get(`${row} ${group} ${col}`)!] : 0);
-      });
-    }
-  });
+  test.each(sizes.flatMap((a) => [undefined, 3].map((window) => ({ ...a, window }))))(
+    'a row sees those before it: %o',
+    ({ window, ...a }) => {
+      for (const past of new Set([0, Math.max(0, a.keys - a.n - 2), a.keys - a.n])) {
+        const c = new Case();
+        c.output(c.gate('causal', [c.input([a.groups, cellsOf(a)])], { ...a, window }));
+        const x = integers(a.groups * cellsOf(a), 2 ** 30);
+        const [{ data }] = c.run([x], { params: { past } });
+        const at = new Map<string, number>();
+        for (const b of blocksOf(a))
+          for (let i = 0; i < b.rows; i++)
+            for (let g = 0; g < a.groups; g++)
+              for (let col = 0; col < b.cols; col++) at.set(`${b.first + i} ${g} ${col}`, g * cellsOf(a) + b.at + i * b.cols + col);
+        places(a).forEach(([row, group, col], i) => {
+          const sees = col <= past + row && (!window || col > past + row - window);
+          expect(data[i]).toBe(sees ? x[at.get(`${row} ${group} ${col}`)!] : 0);
+        });
+      }
+    },
+  );
   test('sums become means of what is seen', () => {
     const c = new Case();
     const rows = { groups: 2, n: 4, keys: 8 };

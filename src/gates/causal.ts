@@ -77,7 +77,8 @@ function seen(a: SeenAttrs, i: number, params: Params): [first: number, end: num
 export const causal: Gate<SeenAttrs> = {
   name: 'causal',
   shapes(a, [x]) {
-    if (x.length !== 2 || x[0] !== a.groups || x[1] !== cellsOf(a)) throw new ProgramError(`causal: [${x}] is not ${a.groups} groups of ${cellsOf(a)} cells`);
+    if (x.length !== 2 || x[0] !== a.groups || x[1] !== cellsOf(a))
+      throw new ProgramError(`causal: [${x}] is not ${a.groups} groups of ${cellsOf(a)} cells`);
     return [[1, x[0] * x[1]]];
   },
   cost: () => free,
@@ -135,7 +136,8 @@ export const perSeen: Gate<PerSeenAttrs> = {
     factors(g.attrs, p.params).forEach((f, i) => {
       p.k.u32[mul / 4 + i] = f;
     });
-    for (const r of rowsOf(g.attrs, x.size)) p.k.affine(y.at + 4 * r.at, x.at + 4 * r.at, mul + 4 * r.row, 0, r.rows, r.cols, r.rows * r.cols);
+    for (const r of rowsOf(g.attrs, x.size))
+      p.k.affine(y.at + 4 * r.at, x.at + 4 * r.at, mul + 4 * r.row, 0, r.rows, r.cols, r.rows * r.cols);
   },
   plain(a, [x], _w, _outs, params) {
     const by = factors(a, params);

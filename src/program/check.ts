@@ -112,7 +112,17 @@ const keepsScale = new Set([
   'concat',
   'select',
 ]);
-const wires32 = new Set(['open', 'mul', 'square', 'rowSquares', 'mulPrivate', 'matmulPrivate', 'matmulShared', 'attendScores', 'attendValues']);
+const wires32 = new Set([
+  'open',
+  'mul',
+  'square',
+  'rowSquares',
+  'mulPrivate',
+  'matmulPrivate',
+  'matmulShared',
+  'attendScores',
+  'attendValues',
+]);
 
 interface Rescale {
   readonly s?: number;
@@ -131,7 +141,10 @@ export function check(program: Program): void {
     const b = bind(program, params);
     // What no parameter touches was seen at the first corner. These two have rules that read a shape.
     const anew = ({ node: { id, gate, ins, outs } }: ScheduledGate): boolean =>
-      !periodic || /^(sumAxis|centre)$/.test(gate) || varies(program.gates[id].attrs) || [...ins, ...outs].some((t) => varies(program.tensors[t.id]));
+      !periodic ||
+      /^(sumAxis|centre)$/.test(gate) ||
+      varies(program.gates[id].attrs) ||
+      [...ins, ...outs].some((t) => varies(program.tensors[t.id]));
     for (const t of b.tensors) if (!periodic || varies(program.tensors[t.id])) positive(b, t);
     labels(b);
     for (const { def, node } of b.gates)

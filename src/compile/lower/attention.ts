@@ -29,9 +29,9 @@ import {
   Stages,
   squareBits,
   squareMeans,
-  widestLevelled,
   stagesOf,
   sumRange,
+  widestLevelled,
 } from './softmax.ts';
 
 const ratio = (heads: readonly Head[]): number => squareMeans(heads).hi / squareMeans(heads).lo;
@@ -42,14 +42,17 @@ export function attention(low: Lowering, node: GraphNode): void {
   const heads = node.attrs.heads as number;
   const shares = heads / ((node.attrs.kvHeads as number | undefined) ?? heads);
   const cached = node.inputs.length > 3;
-  if (node.attrs.causal && !cached) throw new ModelError(`${node.name}: causal attention without a cache is not supported; decoders have one`);
+  if (node.attrs.causal && !cached)
+    throw new ModelError(`${node.name}: causal attention without a cache is not supported; decoders have one`);
   const softScale = node.attrs.scale as number;
   const ranges = low.calibration.heads.get(node.name);
   if (!ranges) throw new ModelError(`${node.name}: not seen when calibrating`);
   if (q.shape.length > 3 || (q.shape.length === 3 && q.shape[0] !== 1))
     throw new ModelError(`${node.name}: a batch of sequences is not supported; queries are [${q.shape}]`);
   const d = lastDim(q) / heads;
-  const list = ranges.map((range, index): Head => ({ index, range, stages: stagesOf(range, low.precision.faintestLate, cached ? widestLevelled : undefined) }));
+  const list = ranges.map(
+    (range, index): Head => ({ index, range, stages: stagesOf(range, low.precision.faintestLate, cached ? widestLevelled : undefined) }),
+  );
   // Heads of a group lie together: their weights are taken in this order, and the next layer's rows too.
   list.sort((a, b) => b.stages - a.stages || a.index - b.index);
   const order = list.flatMap((h) => Array.from({ length: d }, (_, c) => h.index * d + c));
@@ -107,7 +110,11 @@ class AttentionLowering {
     const width = lastDim(wire);
     const scale = (c: number): number => (typeof wire.scale === 'number' ? wire.scale : wire.scale[c]);
     const kept = first && {
-      weight: b.weight(`${input}.prefix`, first.shape, Int32Array.from(first.data as Float32Array, (x, i) => Math.round(x * scale(i % width)))),
+      weight: b.weight(
+        `${input}.prefix`,
+        first.shape,
+        Int32Array.from(first.data as Float32Array, (x, i) => Math.round(x * scale(i % width))),
+      ),
       rows: first.shape[0],
       private: b.private,
     };
@@ -150,7 +157,11 @@ class AttentionLowering {
     const scale = this.valueScale();
     const at = (bits: number): T => projected(low, this.v, new Array<number>(width).fill(2 ** bits), this.order);
     if (typeof scale === 'number') return at(scale);
-    return low.b.extend(at(activationBits), { s: onCases(scale, (s) => activationBits - s), scale: onCases(scale, (s) => 2 ** s), bound: low.bound(this.v) }).share!;
+    return low.b.extend(at(activationBits), {
+      s: onCases(scale, (s) => activationBits - s),
+      scale: onCases(scale, (s) => 2 ** s),
+      bound: low.bound(this.v),
+    }).share!;
   }
 
   /** Fraction bits that the probabilities and v share: their product's row sums stay below v's bound. */
@@ -182,7 +193,12 @@ class AttentionLowering {
     const made = { ...square, scale: fits[from].scale, bound: 2 * Math.max(...range.map((r) => Math.max(Math.abs(r.lo), Math.abs(r.hi)))) };
     const a0 = { offset: from * d, batch: d, row: width };
     const scores = this.seen
-      ? b.gate('attendScores', [q, k], { ...this.seen, window: undefined, d, q: a0, kv: this.shared(from) }, { ...made, shape: [G, productOf([n, keys])] })[0]
+      ? b.gate(
+          'attendScores',
+          [q, k],
+          { ...this.seen, window: undefined, d, q: a0, kv: this.shared(from) },
+          { ...made, shape: [G, productOf([n, keys])] },
+        )[0]
       : b.gate(
           'matmulShared',
           [q, k],
@@ -228,7 +244,7 @@ class AttentionLowering {
 
   /** (b²·v)/Σb²: the last division has d values a row in place of the row's length. */
   private weighted(x: T, v: T, from: number, G: number, lowest: number, rows: Partial<T>, square: Partial<T>): T {
-    const { low, d, n, keys, heads } = this;
+    const { low } = this;
     const { b } = low;
     const [squared, q] = this.soft.squares(x, rows, square);
     const fits = (l: number): RowGate => lastReciprocal(low, sumRange(lowest, l));
@@ -311,8 +327,7 @@ export function projected(low: Lowering, x: Val, scale: readonly number[], order
     const t = low.share(x, bits);
     if (scale.every((s) => s === 2 ** bits)) return t;
     const s = 12;
-    return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: low.bound(x) })
-      .share!;
+    return b.extend(t, { s, mul: scale.map((v) => Math.round((v / (t.scale as number)) * 2 ** s)), scale, bound: low.bound(x) }).share!;
   }
   // scale is given in the heads' order; the accumulator wants it by channel.
   const byChannel = new Array<number>(scale.length);

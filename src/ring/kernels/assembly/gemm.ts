@@ -55,6 +55,46 @@ function rowProduct<T>(C: usize, A: usize, B: usize, N: i32, K: i32, fresh: i32,
   }
 }
 
+/** Bytes that all of A may have to be interleaved at once; with a slice it stays below an eighth of the scratch. */
+const mostOfA: i32 = 480 << 10;
+
+/**
+ * A few rows times panels that must be made words: panel by panel, so that each streams by once, in the order in which it lies in memory.
+ * (Slice by slice over all panels, as below, 8 rows of a 4 GB model took twice the time.)
+ */
+function panelProduct(
+  C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize, format: i32,
+): void {
+  const packed = scratch + tileBytes;
+  const slice = packed + 4 * (((M * K + 15) & ~15) as usize);
+  for (let k0 = 0; k0 < K; k0 += depth) {
+    const k = min(depth, K - k0);
+    for (let m = 0; m < M; ) {
+      const rows = tileRows(M - m);
+      const from = A + m * lda + 4 * k0, to = packed + 4 * (M * k0 + m * k);
+      if (rows == 4) interleave(to, from, lda, 4, k);
+      else interleave(to, from, lda, rows, k);
+      m += rows;
+    }
+  }
+  for (let n = 0; n < N; n += 16) {
+    const columns = N - n;
+    for (let k0 = 0; k0 < K; k0 += depth) {
+      const k = min(depth, K - k0);
+      const fresh = k0 == 0 && !accumulate;
+      unpackPanel(slice, B, k0, k, format);
+      for (let m = 0; m < M; ) {
+        const rows = tileRows(M - m);
+        const to = C + m * ldc + 4 * n, a = packed + 4 * (M * k0 + m * k);
+        if (columns >= 16) tile<i32>(rows, to, ldc, a, slice, k, fresh);
+        else narrowTile<i32>(rows, to, ldc, a, slice, k, fresh, columns, scratch);
+        m += rows;
+      }
+    }
+    B += panelBytes(K, format);
+  }
+}
+
 function product<T>(
   C: usize, ldc: usize, A: usize, lda: usize, B: usize, M: i32, N: i32, K: i32, accumulate: i32, scratch: usize, format: i32,
 ): void {
@@ -64,6 +104,7 @@ function product<T>(
     else smallRow(C, A, B, N, K, format, !accumulate, scratch);
     return;
   }
+  if (format != words && 4 * M * K <= mostOfA) return panelProduct(C, ldc, A, lda, B, M, N, K, accumulate, scratch, format);
   const packed = scratch + tileBytes, slice = packed + blockOfA;
   const panel = format == words ? 64 * (K as usize) : panelBytes(K, format);
   for (let k0 = 0; k0 < K; k0 += depth) {

@@ -14,6 +14,7 @@ import { type Graph, tensor } from '../../src/graph/graph.ts';
 import { interpret } from '../../src/graph/interpret.ts';
 import { panelWords } from '../../src/ring/kernels/kernels.ts';
 import { firstFree, newMemory } from '../../src/ring/kernels/memory.ts';
+import { formats, smallBytes } from '../../src/ring/kernels/panels.ts';
 import { wasmKernels } from '../../src/ring/kernels/wasm.ts';
 import type { Role } from '../../src/runtime/model.ts';
 import { RoleModels } from '../../src/server/models.ts';
@@ -70,6 +71,15 @@ function forms(name: string, words: Int32Array): Patterns {
   };
 }
 
+/** The same of public weights, which are kept in 16 bits. */
+function halves(words: Int16Array): Patterns {
+  const k = wasmKernels(newMemory(2 ** 20));
+  const panels = firstFree + 2 * words.length;
+  k.u8.set(new Uint8Array(words.buffer), firstFree);
+  k.packHalves(panels, firstFree, width, width, width, 0);
+  return { 'W, 16 bits': middle(words), 'W, halves': Buffer.from(middle(k.u8.slice(panels, panels + smallBytes(width, width, formats.halves)))) };
+}
+
 const hidden = compiled('private');
 const splits = [1, 2].map((n) => protect(readCompiled(hidden.dir), join(dir, `parts-${n}`)));
 
@@ -86,7 +96,7 @@ function secretsOf({ roles: of }: Protected, n: number) {
   };
   const both = b0.map((v, i) => v + b1[i]);
   return {
-    W: { ...forms('W', clear), 'W, 16 bits': middle(Int16Array.from(clear)), 'W, floats': middle(Float32Array.from(W.data)) },
+    W: { ...forms('W', clear), ...halves(Int16Array.from(clear)), 'W, floats': middle(Float32Array.from(W.data)) },
     F: forms(`F, ${n}`, F),
     B: forms(`B, ${n}`, both),
     p0: { ...seed('p0'), ...forms(`B0, ${n}`, b0) },
@@ -108,7 +118,7 @@ const held = {
     dealer: [1, 2].flatMap((n) => ['p0', 'p1'].map((p) => `seed of ${p} as text, ${n}`)).sort(),
   },
   memory: {
-    p0: ['F, 1, panels', 'F, 2, panels', 'seed of p0, 1', 'seed of p0, 2'],
+    p0: ['B0, 1, panels', 'B0, 2, panels', 'F, 1, panels', 'F, 2, panels', 'seed of p0, 1', 'seed of p0, 2'],
     p1: ['B1, 1, panels', 'B1, 2, panels', 'F, 1, panels', 'F, 2, panels', 'seed of p1, 1', 'seed of p1, 2'],
     dealer: ['B, 1, panels', 'B, 2, panels', ...[1, 2].flatMap((n) => ['p0', 'p1'].map((p) => `seed of ${p}, ${n}`))],
   },
@@ -173,7 +183,7 @@ test('the search finds what should not be there: planted on a disk, in a process
   expect(onDisk(open.dir, secrets[0].W)).toEqual(['W, 16 bits', 'W, floats']);
   const parts = protect(readCompiled(open.dir), join(dir, 'parts-open'));
   const models = new RoleModels({ dir: modelsDir('p0', parts), role: 'p0', memory: 2 ** 31, threads: 1 });
-  expect(found([models.acquire(parts.hash).k.u8.subarray(0, 2 ** 24)], secrets[0].W)).toEqual(['W, panels', 'W, words']);
+  expect(found([models.acquire(parts.hash).k.u8.subarray(0, 2 ** 24)], secrets[0].W)).toEqual(['W, halves']);
   models.close();
   // The dealer's seeds and F in a party's folder: found on the disk, and refused by the role.
   const folder = modelsDir('p0', splits[0]);
@@ -186,6 +196,6 @@ test('the search finds what should not be there: planted on a disk, in a process
   const model = await connect(cluster.client(parts.hash));
   await model.run({ x: { shape: [1, width], data: Array.from(input(1).x.data) } });
   await model.close();
-  expect(inProcess(cluster.pid('p0'), forbidden.p0)).toContain('W, panels');
+  expect(inProcess(cluster.pid('p0'), forbidden.p0)).toContain('W, halves');
   expect(inProcess(cluster.pid('dealer'), forbidden.dealer)).toEqual([]);
 });

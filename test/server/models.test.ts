@@ -162,7 +162,7 @@ describe('folders that break a rule are refused, named, and keep nobody else fro
   test('a folder under another name, and what is no folder', () => {
     const dir = modelsDir('p0', hidden);
     renameSync(join(dir, hidden.hash), join(dir, open.hash));
-    writeFileSync(join(dir, 'a file'), '');
+    writeFileSync(join(dir, '- a file'), '');
     writeFileSync(join(dir, 'f'.repeat(64)), '');
     const { models, events } = serve('p0', dir);
     expect(models.list()).toEqual([]);

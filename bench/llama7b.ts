@@ -10,12 +10,11 @@
  * Weights are normal, as LLaMA's are when training begins, and the same in all layers (on disk each layer has its own); ranges are calibrated on
  * the plaintext interpreter, whose logits the private ones are held to.
  */
-import { existsSync, mkdirSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { deserialize, serialize } from 'node:v8';
-import { readFileSync } from 'node:fs';
 import { generator, madeNormals } from '../src/cli/synthetic.ts';
 import { type Calibration, calibrate } from '../src/compile/calibrate.ts';
 import { compile } from '../src/compile/compile.ts';
@@ -102,7 +101,15 @@ function model(): Graph {
         tensors: new Map([...shapes].map(([name, shape]) => [name, { shape, dtype: shape.length === 1 ? 'F32' : 'Q4_0' }])),
         tensor: (name) => {
           const shape = shapes.get(name) as readonly number[];
-          return { dtype: 'f32', shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(shape.length === 1 ? 1 : 0, 0, shape.length === 1 ? undefined : 0) };
+          return {
+            dtype: 'f32',
+            shape,
+            data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(
+              shape.length === 1 ? 1 : 0,
+              0,
+              shape.length === 1 ? undefined : 0,
+            ),
+          };
         },
         lowBit(name) {
           const shape = shapes.get(name) as readonly number[];
@@ -144,7 +151,8 @@ function build(weights: 'public' | 'private', graph: Graph): string {
   mkdirSync(home, { recursive: true });
   const bytes = (weights === 'public' ? 0.65 : 4.05) * (layers * (4 * hidden * hidden + 3 * hidden * inner) + hidden * vocab);
   const { bavail, bsize } = statfsSync(home);
-  if (bavail * bsize < 1.1 * bytes) throw new Error(`${home}: ${Math.round(bytes / 1e9)} GB of disk are needed, ${Math.round((bavail * bsize) / 1e9)} are free`);
+  if (bavail * bsize < 1.1 * bytes)
+    throw new Error(`${home}: ${Math.round(bytes / 1e9)} GB of disk are needed, ${Math.round((bavail * bsize) / 1e9)} are free`);
   const calibration = calibrated(graph);
   say(`compiling with ${weights} weights`);
   const compiled = compile(graph, calibration, { weights, max: { n: 16, keys } });
@@ -185,7 +193,12 @@ async function measure(weights: 'public' | 'private', graph: Graph): Promise<voi
     const steps: ClusterRun[] = [];
     for (let i = 0; i < tokens; i++) steps.push(await pass(rows(1, 200 + i), prompt + i));
     const off = Math.sqrt(expected.reduce((s, v, i) => s + (v - got[i]) ** 2, 0) / expected.reduce((s, v) => s + v * v, 0));
-    const figures = ({ stats }: ClusterRun, seconds = stats.seconds): Figures => ({ seconds, rounds: stats.rounds, bytes: stats.bytes, cpu: stats.cpu });
+    const figures = ({ stats }: ClusterRun, seconds = stats.seconds): Figures => ({
+      seconds,
+      rounds: stats.rounds,
+      bytes: stats.bytes,
+      cpu: stats.cpu,
+    });
     const result = {
       weights,
       layers,
@@ -203,16 +216,32 @@ async function measure(weights: 'public' | 'private', graph: Graph): Promise<voi
     if (values.json) return console.log(JSON.stringify(result));
     const line = (name: string, f: Figures): void =>
       console.log(
-        `  ${name.padEnd(24)} ${f.seconds.toFixed(2)} s  ${((f.bytes.p0p1 + f.bytes.dealer + f.bytes.client) / 1e6).toFixed(1)} MB  ${f.rounds} rounds  CPU ${Object.values(f.cpu).map((v) => v.toFixed(1)).join(' + ')} s`,
+        `  ${name.padEnd(24)} ${f.seconds.toFixed(2)} s  ${((f.bytes.p0p1 + f.bytes.dealer + f.bytes.client) / 1e6).toFixed(1)} MB  ${f.rounds} rounds  CPU ${Object.values(
+          f.cpu,
+        )
+          .map((v) => v.toFixed(1))
+          .join(' + ')} s`,
       );
     console.log(`LLaMA-7B's shape, ${layers} layers, ${weights} weights; set up in ${cluster.setupSeconds.toFixed(0)} s`);
     line(`first pass, ${prompt} in`, result.cold);
     line(`one token, ${prompt} in`, result.prefill);
     if (result.decode) line('each token after it', result.decode);
     for (const [role, list] of Object.entries((steps.at(-1) ?? warm).stats.profile ?? {}))
-      console.log(`    ${role}: ${[...list].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([k, v]) => `${k} ${v.toFixed(2)} s`).join(', ')}`);
-    console.log(`  logits off by ${(100 * off).toFixed(2)} % (rms); the likeliest token is ${result.sameToken ? '' : 'not '}the plaintext's; interpreter, warm: ${plainSeconds.toFixed(2)} s`);
-    console.log(`  memory: ${Object.entries(result.rss).map(([role, b]) => `${role} ${(b / 2 ** 30).toFixed(1)}`).join(', ')} GiB`);
+      console.log(
+        `    ${role}: ${[...list]
+          .sort((a, b) => b[1] - a[1])
+          .slice(0, 6)
+          .map(([k, v]) => `${k} ${v.toFixed(2)} s`)
+          .join(', ')}`,
+      );
+    console.log(
+      `  logits off by ${(100 * off).toFixed(2)} % (rms); the likeliest token is ${result.sameToken ? '' : 'not '}the plaintext's; interpreter, warm: ${plainSeconds.toFixed(2)} s`,
+    );
+    console.log(
+      `  memory: ${Object.entries(result.rss)
+        .map(([role, b]) => `${role} ${(b / 2 ** 30).toFixed(1)}`)
+        .join(', ')} GiB`,
+    );
   } finally {
     await cluster.close();
   }

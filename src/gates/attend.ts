@@ -5,7 +5,7 @@
  * of two wires opened under full masks; the dealer sends [RS]. Nothing is opened here. The products of a block's rows use the first rows of k
  * and v, as many as the block has columns: the mask words of the others are not touched.
  */
-import { gemmScratch, packedBytes, panelWords, type Ptr } from '../ring/kernels/kernels.ts';
+import { gemmScratch, type Ptr, packedBytes, panelWords } from '../ring/kernels/kernels.ts';
 import { blocksOf, type CausalRows, cellsOf } from './causal.ts';
 import { type BoundGate, type DealerContext, free, type Gate, type PartyContext, ProgramError, stream } from './gate.ts';
 import type { MatrixView } from './matmul.ts';

@@ -54,10 +54,15 @@ export function weightsOf(file: TensorFile, alias: (stored: string) => string): 
     check(unused) {
       for (const [name, key] of stored)
         if (!asked.has(name) && !unused.test(name)) wrong.push(`unexpected ${key} [${file.tensors.get(key)?.shape}]`);
-      if (wrong.length > 0) throw new ModelError(`${file.label} and config.json disagree:\n  ${wrong.join('\n  ')}`);
+      if (wrong.length === 0) return;
+      const more = wrong.length > mostFaults ? [`and ${wrong.length - mostFaults} more`] : [];
+      throw new ModelError(`${file.label} and config.json disagree:\n  ${[...wrong.slice(0, mostFaults), ...more].join('\n  ')}`);
     },
   };
 }
+
+/** A wrong number of layers makes thousands. */
+const mostFaults = 40;
 
 export function transposed(t: Tensor): Tensor {
   const [rows, cols] = t.shape;

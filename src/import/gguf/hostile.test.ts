@@ -53,6 +53,12 @@ function survives(bytes: Uint8Array): boolean {
 
 test('unbroken, it is a model', () => expect(survives(file)).toBe(true));
 
+test('what is wrong is listed as far as it can be read', () => {
+  const layers = writeGguf({ ...whole, metadata: whole.metadata?.map(([k, v]) => [k, k === 'llama.block_count' ? { u32: 200 } : v]) });
+  expect(() => importFolder(ggufFolder(parseGguf(layers, 'file')))).toThrow(/missing .*\n.*and 1\d{3} more$/s);
+  expect(survives(layers)).toBe(false);
+});
+
 test('cut anywhere, is refused', () => {
   for (let n = 0; n < file.length - 31; n += n < 1500 ? 5 : 1 + (n % 40)) expect(survives(file.subarray(0, n))).toBe(false);
 });

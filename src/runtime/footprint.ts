@@ -52,21 +52,28 @@ export function footprint(program: Program, role: Role, stored: Stored, kept?: n
   return { weights: model.end, loading: Math.max(model.end, passing.top), step: stepBytes(model), caches: cacheBytes(program, role) };
 }
 
-/**
- * Bytes of matrices to keep in a memory of `bytes` that must also hold `places` steps and a session's caches. Undefined: all of them fit.
- * Below zero: what the rest lacks.
- */
-export function keptBytes(program: Program, role: Role, stored: Stored, bytes: number, places: number): number | undefined {
+/** What a model takes when as much of it as can be stays in memory. `kept`: bytes of matrices that stay, where not all do; below zero: what the rest lacks. */
+export interface Fit {
+  readonly footprint: Footprint;
+  readonly kept?: number;
+}
+
+/** In a memory of `bytes` that must also hold `places` steps and a session's caches. */
+export function fitInto(program: Program, role: Role, stored: Stored, bytes: number, places: number): Fit {
   try {
-    if (roughly(program, role, stored) < bytes && needs(footprint(program, role, stored), places) <= bytes) return undefined;
+    if (storedBytes(program, role, stored) < bytes) {
+      const whole = footprint(program, role, stored);
+      if (needs(whole, places) <= bytes) return { footprint: whole };
+    }
   } catch (e) {
     if (!(e instanceof MemoryFull)) throw e;
   }
-  return bytes - needs(footprint(program, role, stored, 0), places);
+  const least = footprint(program, role, stored, 0);
+  return { footprint: least, kept: bytes - needs(least, places) };
 }
 const needs = ({ weights, loading, step, caches }: Footprint, places: number): number => Math.max(loading, weights + places * step + caches);
-/** No less than its tensors: one look at their sizes spares measuring what cannot fit. */
-const roughly = (program: Program, role: Role, { shapes, elementBytes }: Stored): number =>
+/** Bytes of its tensors, which a model takes at least: one look at their sizes spares measuring what cannot fit, or surely does. */
+export const storedBytes = (program: Program, role: Role, { shapes, elementBytes }: Stored): number =>
   (program.weights === 'private' && role !== 'dealer' ? 2 : 1) *
   [...shapes].reduce((sum, [name, shape]) => sum + shape.reduce((a, b) => a * b, elementBytes(name)), 0);
 

@@ -113,8 +113,8 @@ export class Shelf implements RoleWeights {
   maskMatrix(parties: readonly (0 | 1)[], name: string, K: number, N: number): Matrix {
     if (this.stays(K, N, 0)) {
       const at = this.keep(wholeBytes(K, N, 0) / 4);
-      const [first, ...others] = parties.map((p) => this.source.weightMask(p, name).data);
-      this.k.packB(at, this.lend(others.length > 0 ? first.map((v, i) => others.reduce((s, o) => s + o[i], v)) : first), K, N, N, 0, 4);
+      const list = parties.map((p) => this.source.weightMask(p, name).data);
+      this.k.packB(at, this.lend(list.length === 1 ? list[0] : sum(list)), K, N, N, 0, 4);
       return whole(at, 0, K, N);
     }
     this.tileWords = Math.max(this.tileWords, tileRoomWords(K, N));
@@ -153,6 +153,12 @@ export class Shelf implements RoleWeights {
     this.seeds.set(`${party}`, key);
     return { key, nonce };
   }
+}
+
+function sum([first, ...others]: readonly Int32Array[]): Int32Array {
+  const total = first.slice();
+  for (const o of others) for (let i = 0; i < total.length; i++) total[i] += o[i];
+  return total;
 }
 
 /** An integer of any size below 2^53 as a word. */

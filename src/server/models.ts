@@ -11,7 +11,7 @@ import { SubrosaError } from '../client/errors.ts';
 import { type Manifest, manifestOf } from '../client/manifest.ts';
 import { canonical, type OpenWeights, readRole } from '../folder/index.ts';
 import type { Program } from '../program/program.ts';
-import { footprint, keptBytes, largestMemory } from '../runtime/footprint.ts';
+import { fitInto, largestMemory } from '../runtime/footprint.ts';
 import { loadModel, type Model, type Role } from '../runtime/model.ts';
 import { defaultLimits } from '../session/events.ts';
 import { type ModelStore, type Takes, unknownModel } from '../session/store.ts';
@@ -233,9 +233,9 @@ export class RoleModels implements ModelStore, Catalogue {
   private bytesOf(program: Program, weights: OpenWeights): { bytes: number; kept?: number } {
     const places = (this.options.lanes ?? defaultLimits.lanes) + (Object.keys(program.params).length > 0 ? sparePlaces : 0);
     const cap = Math.min(largestMemory, this.options.memory);
-    const kept = keptBytes(program, this.role, weights, cap, places);
+    const { footprint, kept } = fitInto(program, this.role, weights, cap, places);
     if (kept !== undefined) return { bytes: cap - Math.min(0, kept), kept };
-    const { weights: own, loading, step, caches } = footprint(program, this.role, weights);
+    const { weights: own, loading, step, caches } = footprint;
     const least = Math.max(loading, own + places * step + caches);
     return { bytes: Math.min(largestMemory, Math.max(least, Math.min(least + (keptSessions - 1) * caches, this.options.memory))) };
   }

@@ -11,7 +11,7 @@ import { check } from '../program/check.ts';
 import { checkedKernels } from '../ring/kernels/check.ts';
 import { newMemory } from '../ring/kernels/memory.ts';
 import { parallelKernels } from '../ring/kernels/parallel.ts';
-import { keptBytes } from '../runtime/footprint.ts';
+import { fitInto, storedBytes } from '../runtime/footprint.ts';
 import { loadModel, type Role } from '../runtime/model.ts';
 import type { Profile } from '../runtime/party.ts';
 import { DealerHost } from './dealer.ts';
@@ -71,8 +71,10 @@ async function start(c: RoleConfig): Promise<void> {
   const bytes = 2 ** 32 - 2 ** 16;
   const kernels = c.threads > 1 ? parallelKernels(newMemory(bytes, true), c.threads) : checkedKernels(newMemory(bytes));
   const weights = weightSource(c.dir, c.role);
-  const stays = keptBytes(program, c.role, weights, Math.min(bytes, c.memory ?? bytes), 1);
-  const model = loadModel(program, c.role, kernels, weights, stays === undefined ? undefined : { bytes: stays, reader: weights.reader?.() });
+  const memory = Math.min(bytes, c.memory ?? bytes);
+  // Measuring takes up to a second: not where weights are a small part of the memory.
+  const matrices = 4 * storedBytes(program, c.role, weights) < memory ? undefined : fitInto(program, c.role, weights, memory, 1).kept;
+  const model = loadModel(program, c.role, kernels, weights, matrices === undefined ? undefined : { bytes: matrices, reader: weights.reader?.() });
   const spkiOf = (name: string): string => c.peers.find((p) => p.name === name)?.spki ?? c.identity.spki;
   const spki = [spkiOf('p0'), spkiOf('p1')] as const;
   const profile: Profile = new Map();

@@ -156,8 +156,53 @@ export interface SharedAttrs {
   readonly shape: readonly number[];
 }
 
-/** One product per batch: C (+)= A·B, B lent in packed form by `panels`. */
-function batches(ctx: PartyContext | DealerContext, g: BoundGate<SharedAttrs>, terms: readonly { a: number; b: number }[], C: number, accumulate: boolean): void {
+/** Z = Σ of these products A·B, or Z += them. */
+export type Products<A> = (ctx: PartyContext | DealerContext, g: BoundGate<A>, terms: readonly { readonly a: Ptr; readonly b: Ptr }[], Z: Ptr, accumulate: boolean) => void;
+
+/** A gate of products of two wires opened under full masks, whichever entries of the factors they take. */
+export function sharedProduct<A>(
+  name: string,
+  multiply: Products<A>,
+  macs: (g: BoundGate<A>) => number,
+  { shapes, plain }: Pick<Gate<A>, 'shapes' | 'plain'>,
+): Gate<A, null> {
+  return {
+    name,
+    shapes,
+    cost(g) {
+      for (const x of g.ins) if (x.bits !== 32) throw new ProgramError(`${name} ${g.id}: needs wires opened in 32 bits, got ${x.bits}`);
+      return { ...free, correctionBytes: packedBytes(32, g.outs[0].size), partyMacs: 2 * macs(g), dealerMacs: macs(g) };
+    },
+    dealer(d, g) {
+      const RS = d.temp(g.outs[0].size);
+      multiply(d, g, [{ a: g.ins[0].mask, b: g.ins[1].mask }], RS, false);
+      d.correct(RS, stream.correction, 32, g.outs[0].size);
+    },
+    *party(p, g) {
+      const [x, y] = g.ins;
+      const z = g.outs[0];
+      let own = y.rho;
+      if (p.index === 0) {
+        own = p.temp(y.size);
+        p.k.add(own, y.at, y.rho, y.size);
+      }
+      p.correction(z.at, stream.correction, 32, z.size);
+      multiply(
+        p,
+        g,
+        [
+          { a: x.at, b: own },
+          { a: x.rho, b: y.at },
+        ],
+        z.at,
+        true,
+      );
+    },
+    plain,
+  };
+}
+
+const batches: Products<SharedAttrs> = (ctx, g, terms, C, accumulate) => {
   const { batch, M, N, K, a, b, c } = g.attrs;
   const panels = ctx.temp(panelWords(K, N));
   const scratch = ctx.temp(gemmScratch / 4);
@@ -168,33 +213,12 @@ function batches(ctx: PartyContext | DealerContext, g: BoundGate<SharedAttrs>, t
       ctx.k.gemm(C + 4 * (c.offset + i * c.batch), c.row, t.a + 4 * (a.offset + i * a.batch), a.row, panels, M, N, K, accumulate || j > 0 ? 1 : 0, scratch);
     });
   }
-}
+};
 
-const macs = (g: BoundGate<SharedAttrs>): number => g.attrs.batch * g.attrs.M * g.attrs.N * g.attrs.K;
+const macs = ({ attrs: { batch, M, N, K } }: BoundGate<SharedAttrs>): number => batch * M * N * K;
 
-export const matmulShared: Gate<SharedAttrs, null> = {
-  name: 'matmulShared',
+export const matmulShared = sharedProduct<SharedAttrs>('matmulShared', batches, macs, {
   shapes: (a) => [a.shape],
-  cost(g) {
-    for (const x of g.ins) if (x.bits !== 32) throw new ProgramError(`matmulShared: needs wires opened in 32 bits, got ${x.bits}`);
-    return { ...free, correctionBytes: packedBytes(32, g.outs[0].size), partyMacs: 2 * macs(g), dealerMacs: macs(g) };
-  },
-  dealer(d, g) {
-    const RS = d.temp(g.outs[0].size);
-    batches(d, g, [{ a: g.ins[0].mask, b: g.ins[1].mask }], RS, false);
-    d.correct(RS, stream.correction, 32, g.outs[0].size);
-  },
-  *party(p, g) {
-    const [x, y] = g.ins;
-    const z = g.outs[0];
-    let own = y.rho;
-    if (p.index === 0) {
-      own = p.temp(y.size);
-      p.k.add(own, y.at, y.rho, y.size);
-    }
-    p.correction(z.at, stream.correction, 32, z.size);
-    batches(p, g, [{ a: x.at, b: own }, { a: x.rho, b: y.at }], z.at, true);
-  },
   plain(attrs, [x, y], _w, [out]) {
     const { batch, M, N, K, a, b, c } = attrs;
     const z = new Float64Array(size(out.shape));
@@ -210,4 +234,4 @@ export const matmulShared: Gate<SharedAttrs, null> = {
         }
     return [z];
   },
-};
+});

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,6 +17,15 @@ const fresh = (): string => join(mkdtempSync(join(root, `${count++}-`)), 'model'
 const hash = (kind: string, ...parts: (string | Uint8Array)[]): string =>
   parts.reduce((h, p) => h.update(p), createHash(kind)).digest('hex');
 const bytes = (n: number): Uint8Array => Uint8Array.from({ length: n }, (_, i) => (i * 2654435761) >>> 24);
+/** Ends the connection once the pull into `dir` has written `size` bytes of the file: sooner, what is on its way would be lost with it. */
+const breakOff = (response: ServerResponse, dir: string, path: string, size: number): void => {
+  const arrived = (): boolean =>
+    readdirSync(dirname(dir))
+      .map((staging) => join(dirname(dir), staging, `${path}.part`))
+      .some((file) => existsSync(file) && statSync(file).size >= size);
+  const timer = setInterval(() => arrived() && response.destroy(), 5);
+  response.on('close', () => clearInterval(timer));
+};
 const list = (dir: string): string[] =>
   readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((f) => f.isFile())
@@ -119,7 +128,7 @@ describe('from the hub', () => {
     }))
       hub.files.set(path, new TextEncoder().encode(content));
     hub.files.set('model.safetensors', weights);
-    options = { endpoint: hub.url, retryMs: 1, stallMs: 300, connectMs: 1000 };
+    options = { endpoint: hub.url, retryMs: 1, stallMs: 2000, connectMs: 1000 };
   });
   afterEach(() => hub.stop());
   const WANTED = ['1_Pooling/config.json', 'config.json', 'model.safetensors', 'tokenizer.json'];
@@ -163,6 +172,7 @@ describe('from the hub', () => {
     await expect(pull('owner/name', fresh(), gone)).rejects.toThrow(ModelError);
   });
   test('a transfer that breaks goes on where it stopped', async () => {
+    const dir = fresh();
     let breaks = 2;
     hub.interfere = (path, request, response, content) => {
       if (path !== 'model.safetensors' || breaks-- <= 0) return false;
@@ -171,10 +181,10 @@ describe('from the hub', () => {
         'content-length': content.length - from,
         'content-range': `bytes ${from}-${content.length - 1}/${content.length}`,
       });
-      response.write(content.subarray(from, from + 100_000), () => setTimeout(() => response.destroy(), 20));
+      response.write(content.subarray(from, from + 100_000));
+      breakOff(response, dir, path, from + 100_000);
       return true;
     };
-    const dir = fresh();
     await pull('owner/name', dir, options);
     expect(readFileSync(join(dir, 'model.safetensors')).equals(weights)).toBe(true);
     expect(hub.asked.filter((a) => a.startsWith('model.safetensors'))).toEqual([
@@ -184,16 +194,16 @@ describe('from the hub', () => {
     ]);
   });
   test('a pull that gave up is taken up by the next, and the folder appears only then', async () => {
+    const dir = fresh();
     hub.interfere = (path, _, response, content) => {
       if (path !== 'model.safetensors') return false;
       if (hub.asked.filter((a) => a.startsWith(path)).length > 1) response.destroy();
-      else
-        response
-          .writeHead(200, { 'content-length': content.length })
-          .write(content.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+      else {
+        response.writeHead(200, { 'content-length': content.length }).write(content.subarray(0, 1000));
+        breakOff(response, dir, path, 1000);
+      }
       return true;
     };
-    const dir = fresh();
     await expect(pull('owner/name', dir, options)).rejects.toThrow('what has arrived is kept, pull again to go on');
     expect(existsSync(dir)).toBe(false);
     hub.interfere = () => false;
@@ -203,6 +213,7 @@ describe('from the hub', () => {
     expect(readdirSync(dirname(dir))).toEqual(['model']);
   });
   test('a server that falls silent is left, and asked again', async () => {
+    options = { ...options, stallMs: 300 };
     let once = true;
     hub.interfere = (path, _, response, content) => {
       if (path !== 'model.safetensors' || !once) return false;
@@ -214,15 +225,17 @@ describe('from the hub', () => {
     expect(hub.asked).toContain('model.safetensors bytes=5000-299999');
   });
   test('a server without ranges sends all of it again', async () => {
+    const dir = fresh();
     let breaks = 1;
     hub.interfere = (path, _, response, content) => {
       if (path !== 'model.safetensors') return false;
       response.writeHead(200, { 'content-length': content.length });
-      if (breaks-- > 0) response.write(content.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
-      else response.end(content);
+      if (breaks-- > 0) {
+        response.write(content.subarray(0, 1000));
+        breakOff(response, dir, path, 1000);
+      } else response.end(content);
       return true;
     };
-    const dir = fresh();
     await pull('owner/name', dir, options);
     expect(readFileSync(join(dir, 'model.safetensors')).equals(weights)).toBe(true);
   });

@@ -38,7 +38,6 @@ export interface Manifest {
   /** SHA-256 of program.json, in hex. */
   readonly hash: string;
   readonly weights: 'public' | 'private';
-  /** `shapes: false`: no shape depends on it (`past`, the rows that a session's earlier steps have filled). */
   readonly params: Program['params'];
   readonly inputs: readonly ManifestInput[];
   readonly outputs: readonly ManifestOutput[];

@@ -8,7 +8,7 @@
  * fresh for every input, too, and salted with the session's id.
  */
 import { shareBytes } from '../program/inputs.ts';
-import { dim, type Params, resolve } from '../program/program.ts';
+import { dim, type Params, parametersOf, resolve, sequencesOf, withUsual } from '../program/program.ts';
 import { dpfKeyBytes, makeDpf } from '../ring/dpf.ts';
 import { keystream } from './chacha20.ts';
 import { type ErrorCode, SubrosaError } from './errors.ts';
@@ -38,12 +38,11 @@ const refuse = (message: string): never => {
  * 'bad-input' when one is missing, unknown, out of range, or not what a shape says.
  */
 export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Params {
-  const params: Record<string, number> = {};
-  for (const [name, value] of Object.entries(given)) {
-    if (!Object.hasOwn(m.params, name))
-      refuse(`the program has no parameter '${name}': it has ${Object.keys(m.params).join(', ') || 'none'}`);
-    params[name] = value;
-  }
+  const params: Record<string, number> = { ...withUsual(m.params, given) };
+  const all = parametersOf(m.params, params);
+  for (const name of Object.keys(given))
+    if (!all.some(([known]) => known === name))
+      refuse(`the program has no parameter '${name}': it has ${all.map(([known]) => known).join(', ') || 'none'}`);
   for (const input of m.inputs) {
     const value =
       inputs[input.name] ??
@@ -57,7 +56,7 @@ export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Pa
     const size = expected.reduce((a, b) => a * b, 1);
     if (value.data.length !== size) refuse(`input '${input.name}': shape [${value.shape}] has ${size} values, got ${value.data.length}`);
   }
-  for (const [name, { min, max }] of Object.entries(m.params)) {
+  for (const [name, { min, max }] of all) {
     if (params[name] === undefined) refuse(`the parameter '${name}' is missing: no input's shape tells it`);
     if (!(Number.isInteger(params[name]) && params[name] >= min && params[name] <= max))
       refuse(`${name} = ${params[name]}: the program was compiled for ${min} to ${max}; compile it again for longer inputs`);
@@ -67,15 +66,23 @@ export function paramsOf(m: Takes, inputs: ClientInputs, given: Params = {}): Pa
 }
 
 /**
- * Rows that this step's session has when it is done: `past` and the step's own, as many as the first input has. 0 for programs that keep
- * none. Throws SubrosaError when they are more than the step sees.
+ * Rows, by slot, that this step's sequences have when it is done: `past` and the step's own, of which each has as many; the first input has them all.
+ * Empty for programs that keep none. Throws SubrosaError when they are more than the step sees, or not sequences of their own.
  */
-export function rowsAfter(m: Takes, params: Params, code: ErrorCode = 'bad-input'): number {
-  if (!m.params.past) return 0;
-  const rows = params.past + dim(m.inputs[0].shape[0], params);
+export function rowsAfter(m: Takes, params: Params, code: ErrorCode = 'bad-input'): { readonly slot: number; readonly rows: number }[] {
+  if (!m.params.past) return [];
+  const fail = (message: string): never => {
+    throw new SubrosaError(code, message);
+  };
+  const sequences = sequencesOf(params);
+  const own = dim(m.inputs[0].shape[0], params) / sequences.length;
+  if (!Number.isInteger(own)) fail(`${own * sequences.length} rows are not those of ${sequences.length} sequences, as many of each`);
+  if (new Set(sequences.map((s) => s.slot)).size < sequences.length) fail('two sequences of a step have one slot');
   const keys = params.keys ?? m.params.past.max;
-  if (!(rows <= keys)) throw new SubrosaError(code, `${rows - params.past} rows after past = ${params.past} are more than keys = ${keys}`);
-  return rows;
+  return sequences.map(({ slot, past }) => {
+    if (!(past + own <= keys)) fail(`${own} rows after past = ${past} are more than keys = ${keys}`);
+    return { slot, rows: past + own };
+  });
 }
 
 /**
@@ -187,7 +194,7 @@ export function splitBy(seed: Uint8Array<ArrayBuffer>, words: Uint32Array): Shar
 
 /** Bytes of each party's share of the inputs. Throws SubrosaError 'bad-input' for parameters the program does not take. */
 export function inputBytes(m: Takes, params: Params): readonly [p0: number, p1: number] {
-  for (const [name, { min, max }] of Object.entries(m.params))
+  for (const [name, { min, max }] of parametersOf(m.params, params))
     if (!(params[name] >= min && params[name] <= max)) refuse(`${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return shareBytes(m.inputs, params);
 }

@@ -8,6 +8,7 @@ import { check } from '../program/check.ts';
 import { dimAttr, type Program } from '../program/program.ts';
 import { Builder, type WeightTensor } from './builder.ts';
 import type { Calibration } from './calibrate.ts';
+import { lastRowsOnly } from './last-rows.ts';
 import { lowerNode, unsupported } from './lower/index.ts';
 import { activationBits, Lowering, normedBits, room } from './lower/lowering.ts';
 import type { precisions } from './precision.ts';
@@ -21,6 +22,8 @@ export interface CompileOptions {
   readonly precision?: keyof typeof precisions;
   /** Default: lan. */
   readonly profile?: Profile;
+  /** Decoders: sequences that a step may go on with at once, at most; default 8. */
+  readonly sequences?: number;
   /** Decoders: rows of the public prefix, by the cache input they begin ([rows, width] each). Default: none. */
   readonly prefix?: ReadonlyMap<string, Tensor>;
 }
@@ -40,27 +43,35 @@ const buckets = [8, 16, 32, 64, 128, 256, 512, 1024];
 const decoderBuckets = [32, 64, 80, 128, 192, 256, 384, 512, 1024];
 
 /**
- * Parameters of a decoder beside its new rows: keys, the rows of its caches that a step sees, empty ones at the end counted; and past, the
- * rows that are filled before it. Shapes follow keys alone, which goes in strides (`keysFor`), so that one plan serves many steps.
+ * Parameters of a decoder beside its new rows, n in all: sequences, of which each has as many of them; keys, the rows of its caches that a
+ * step sees, empty ones at the end counted; and for each sequence its slot among those of the session, and past, the rows that are filled
+ * before the step. Shapes do not follow these two, and keys goes in strides (`keysFor`), so that one plan serves many steps.
  */
-const decoding = (prefix: number, keys: number): Program['params'] => ({ keys: { min: 1, max: keys }, past: { min: prefix, max: keys, shapes: false } });
+const decoding = (prefix: number, keys: number, sequences: number): Program['params'] => ({
+  keys: { min: 1, max: keys },
+  sequences: { min: 1, max: sequences, usual: 1 },
+  past: { min: prefix, max: keys, shapes: false },
+  slot: { min: 0, max: sequences - 1, shapes: false, usual: 0 },
+});
+const usualSequences = 8;
 
 /** Throws ModelError naming every operator that cannot run privately, at once. */
-export function compile(graph: Graph, calibration: Calibration, options: CompileOptions): Compiled {
-  const missing = unsupported(graph);
-  if (missing.length > 0) throw new ModelError(`${graph.name}: ${missing.length} operator${missing.length > 1 ? 's' : ''} cannot run privately: ${missing.join(', ')}`);
+export function compile(given: Graph, seen: Calibration, options: CompileOptions): Compiled {
+  const missing = unsupported(given);
+  if (missing.length > 0) throw new ModelError(`${given.name}: ${missing.length} operator${missing.length > 1 ? 's' : ''} cannot run privately: ${missing.join(', ')}`);
+  const { graph, calibration } = lastRowsOnly(given, seen);
   const cached = new Set(graph.caches?.flatMap(({ input, output }) => [input, output]));
-  const given = graph.inputs.filter((i) => !cached.has(i.name));
-  const parameters = [...new Set(given.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
+  const inputs = graph.inputs.filter((i) => !cached.has(i.name));
+  const parameters = [...new Set(inputs.flatMap((i) => i.shape.filter((d): d is string => typeof d === 'string')))];
   const most = (p: string): number => options.max?.[p] ?? 128;
   const params: Program['params'] = {
     ...Object.fromEntries(parameters.map((p) => [p, { min: 1, max: most(p) }])),
-    ...(graph.caches ? decoding([...(options.prefix?.values() ?? [])][0]?.shape[0] ?? 0, options.max?.keys ?? 2 * Math.max(...parameters.map(most))) : {}),
+    ...(graph.caches ? decoding([...(options.prefix?.values() ?? [])][0]?.shape[0] ?? 0, options.max?.keys ?? 2 * Math.max(...parameters.map(most)), Math.min(options.sequences ?? usualSequences, most('n'))) : {}),
   };
   const longest = Math.max(0, ...Object.values(params).map((p) => p.max));
   const b = new Builder(options.weights);
   const low = new Lowering(graph, calibration, b, [...(graph.caches ? decoderBuckets : buckets).filter((n) => n < longest), longest], profiled(options.precision ?? usualFor(graph), options.profile), options.prefix);
-  for (const input of given) {
+  for (const input of inputs) {
     // Places are no values: what makes rows of them declares the input.
     if (low.consumers.get(input.name)?.every((n) => n.op === 'OneHotRows')) continue;
     const range = low.range(input.name);

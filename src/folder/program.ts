@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ModelError } from '../graph/graph.ts';
 import { bind } from '../program/bind.ts';
 import { check } from '../program/check.ts';
-import type { Program } from '../program/program.ts';
+import { mostParams, type Program } from '../program/program.ts';
 import { mostPlaces } from '../ring/dpf.ts';
 import { canonical, parseJson } from './files.ts';
 
@@ -29,9 +29,10 @@ const ProgramFile = z.strictObject({
       min: z.int().min(0),
       max: z
         .int()
-        .min(1)
+        .min(0)
         .max(1 << 24),
       shapes: z.literal(false).optional(),
+      usual: z.int().min(0).optional(),
     }),
   ),
   tensors: z.array(
@@ -80,7 +81,7 @@ export function parseProgram(text: string, path: string): Program {
   for (const g of program.gates) known([...g.in, ...g.out], `gate ${g.id} (${g.gate})`);
   try {
     check(program);
-    const { tensors } = bind(program, Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max])));
+    const { tensors } = bind(program, mostParams(program));
     const large = tensors.find((t) => t.size >= 2 ** 30);
     if (large) fail(`tensor ${large.id} of shape [${large.shape}] is larger than a role's memory`);
   } catch (e) {

@@ -1,8 +1,9 @@
 /**
  * cache: rows opened in earlier steps of a session stay, new ones join them: the keys and values of a decoder.
  *
- * The output lies in memory that belongs to the session, not to the step: rows 0 … past−1 are there already, x's rows become past …
- * past+n−1. What is kept is the opening X (both parties know it), each party's ρ, and at the dealer the mask r, so that old rows serve new
+ * The output lies in memory that belongs to the session, not to the step, each of the session's sequences in its own: rows 0 … past−1 are
+ * there already, x's rows become past … past+n−1; where a step has several sequences, each takes its part of x's rows. What is kept is the
+ * opening X (both parties know it), each party's ρ, and at the dealer the mask r, so that old rows serve new
  * products without being opened again. A row's mask was drawn in the step that made it, and steps never repeat: a continuation, a fork or a
  * retry makes its rows anew, under masks of its own. Rows beyond the last are zeros at every role, or what a longer past has left; either
  * is consistent among the roles, and `causal` gives it no weight.
@@ -12,8 +13,8 @@
  *
  * Nothing is opened here.
  */
-import type { Kernels } from '../ring/kernels/kernels.ts';
-import { free, type Gate, ProgramError } from './gate.ts';
+import { rowsEach } from './causal.ts';
+import { free, type Gate, type PartyContext, ProgramError, sequencesOf } from './gate.ts';
 import { wholeMask } from './matmul.ts';
 
 export interface CacheAttrs {
@@ -29,23 +30,26 @@ interface Loaded {
   readonly mask: number;
 }
 
-/** x's rows to where they belong; on a session's first step the prefix before them. */
-function join(
-  k: Kernels,
-  attrs: CacheAttrs,
-  past: number,
-  to: number,
-  from: { at: number; size: number; width: number },
-  prefix: number,
-): void {
-  const rows = from.size / from.width;
-  // What lies behind the last row is another's.
-  if (past < 0 || past + rows > attrs.keys) throw new ProgramError(`cache: ${rows} rows after ${past} in ${attrs.keys}`);
-  if (prefix && past === attrs.prefix?.rows) k.copy(to, prefix, past * from.width);
-  k.copy(to + 4 * past * from.width, from.at, from.size);
+type Kept = Pick<PartyContext, 'k' | 'params' | 'keptAt'>;
+
+/** x's rows to where they belong; on a sequence's first step the prefix before them. */
+function join(ctx: Kept, attrs: CacheAttrs, to: number, from: { at: number; rows: number; width: number }, prefix: number): void {
+  const { k } = ctx;
+  const sequences = sequencesOf(ctx.params);
+  const rows = rowsEach(from.rows, sequences.length);
+  for (const [i, { past }] of sequences.entries()) {
+    // What lies behind the last row is another's.
+    if (past < 0 || past + rows > attrs.keys) throw new ProgramError(`cache: ${rows} rows after ${past} in ${attrs.keys}`);
+    const first = to + ctx.keptAt(i);
+    if (prefix && past === attrs.prefix?.rows) k.copy(first, prefix, past * from.width);
+    k.copy(first + 4 * past * from.width, from.at + 4 * i * rows * from.width, rows * from.width);
+  }
 }
 
-/** wire [n, w] → wire [keys, w] in the session's memory. 0 rounds. The step's parameter `past`: rows that are there, prefix included. */
+/**
+ * wire [n, w] → wire [keys, w] of each sequence in the session's memory; `at` and the like of the result are the first one's. 0 rounds. The
+ * step's parameter `past`: rows that are there, prefix included.
+ */
 export const cache: Gate<CacheAttrs, Loaded | undefined> = {
   name: 'cache',
   stays: true,
@@ -62,19 +66,21 @@ export const cache: Gate<CacheAttrs, Loaded | undefined> = {
   },
   dealer(d, g) {
     const [x, c] = [g.ins[0], g.outs[0]];
-    join(d.k, g.attrs, d.params.past, c.mask, { at: x.mask, size: x.size, width: x.shape[1] }, g.loaded?.mask ?? 0);
+    const [rows, width] = x.shape;
+    join(d, g.attrs, c.mask, { at: x.mask, rows, width }, g.loaded?.mask ?? 0);
   },
   *party(p, g) {
     const [x, c] = [g.ins[0], g.outs[0]];
-    const rows = { size: x.size, width: x.shape[1] };
-    join(p.k, g.attrs, p.params.past, c.at, { at: x.at, ...rows }, g.loaded?.X ?? 0);
-    join(p.k, g.attrs, p.params.past, c.rho, { at: x.rho, ...rows }, g.loaded?.mask ?? 0);
+    const [rows, width] = x.shape;
+    join(p, g.attrs, c.at, { at: x.at, rows, width }, g.loaded?.X ?? 0);
+    join(p, g.attrs, c.rho, { at: x.rho, rows, width }, g.loaded?.mask ?? 0);
   },
-  /** Rows of earlier steps are unknown here (infinite): an oracle of one step has this step's alone. */
-  plain(a, [x], w, _outs, { past }) {
+  /** Rows of earlier steps, and other sequences than the first, are unknown here (infinite): an oracle of one step has this step's alone. */
+  plain(a, [x], w, _outs, params) {
+    const [{ past }, ...others] = sequencesOf(params);
     const rows = new Float64Array(a.keys * x.shape[1]).fill(Number.POSITIVE_INFINITY);
     if (a.prefix) rows.set(w.words(a.prefix.weight).data);
-    rows.set(x.data, past * x.shape[1]);
+    rows.set(x.data.subarray(0, x.data.length / (1 + others.length)), past * x.shape[1]);
     return [rows];
   },
 };

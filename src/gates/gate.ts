@@ -30,6 +30,19 @@ export interface TensorDecl {
 
 export type Params = Readonly<Record<string, number>>;
 
+/** One of a step's sequences: which of the session's it is, and its rows there before the step's own. */
+export interface Sequence {
+  readonly slot: number;
+  readonly past: number;
+}
+
+/** A step's sequences, in the order of its rows: the parameters `slot` and `past`, then `slot.1`, `past.1` … */
+export const sequencesOf = (params: Params): Sequence[] =>
+  Array.from({ length: params.sequences ?? 1 }, (_, i) => ({ slot: params[numbered('slot', i)] ?? 0, past: params[numbered('past', i)] ?? 0 }));
+
+/** The name of a parameter that each sequence has, for sequence i of a step. */
+export const numbered = (name: string, i: number): string => (i === 0 ? name : `${name}.${i}`);
+
 /** The program, or what a pass made of it, breaks a rule; says which gate and which rule. */
 export class ProgramError extends Error {
   override name = 'ProgramError';
@@ -104,6 +117,8 @@ interface RoleContext {
   readonly gate: number;
   /** The step's public parameters, those too that no shape depends on. */
   readonly params: Params;
+  /** Bytes from where the kept rows (`stays`) of the step's first sequence lie to where those of sequence i do. */
+  keptAt(sequence: number): number;
   /** n words that live until the gate ends. */
   words(n: number): Ptr;
   /** n words that live until the next yield. */

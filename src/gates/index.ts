@@ -3,7 +3,7 @@ import { argmax } from './argmax.ts';
 import { attendScores, attendValues } from './attend.ts';
 import { addPrivate, constant } from './constant.ts';
 import { cache } from './cache.ts';
-import { causal, perSeen } from './causal.ts';
+import { causal, lastRows, perSeen } from './causal.ts';
 import { compare } from './compare.ts';
 import { extend, truncate } from './extend.ts';
 import type { Gate } from './gate.ts';
@@ -23,7 +23,7 @@ const all: readonly Gate[] = [
   constant, addPrivate,
   open, mul, square, rowSquares, mulPrivate, matmulPublic, matmulPrivate, matmulShared,
   truncate, extend, harmonic,
-  cache, attendScores, causal, perSeen, attendValues, rotary,
+  cache, attendScores, causal, perSeen, attendValues, rotary, lastRows,
   compare, relu, select, max, maxPool, argmax,
   reveal,
 ];

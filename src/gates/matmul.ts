@@ -6,7 +6,8 @@
  *                dealer. With X = x − R, x's opening, x·W = X·F + X·B + R·F + R·B, so
  *                  [Z]_0 = (X + ρ_0)·F + X·B_0 + [RB]_0,  [Z]_1 = ρ_1·F + X·B_1 + [RB]_1.
  *                The dealer sends [RB].
- * matmulShared   [Z]_i = X·[y]_i + ρ_i·Y + [RS]_i for two opened wires. The dealer sends [RS].
+ * matmulShared   [Z]_0 = (X + ρ_0)·Y + X·σ_0 + [RS]_0,  [Z]_1 = ρ_1·Y + X·σ_1 + [RS]_1 for two opened wires x (X, ρ) and y (Y, σ). The
+ *                dealer sends [RS].
  *
  * None of them opens anything: what they use was opened by `open` under full masks. R is used with W and with S in products that
  * stay shared; corrections are one-time-padded by party 0's PRG words.
@@ -181,18 +182,18 @@ export function sharedProduct<A>(
     *party(p, g) {
       const [x, y] = g.ins;
       const z = g.outs[0];
-      let own = y.rho;
+      let left = x.rho;
       if (p.index === 0) {
-        own = p.temp(y.size);
-        p.k.add(own, y.at, y.rho, y.size);
+        left = p.temp(x.size);
+        p.k.add(left, x.at, x.rho, x.size);
       }
       p.correction(z.at, stream.correction, 32, z.size);
       multiply(
         p,
         g,
         [
-          { a: x.at, b: own },
-          { a: x.rho, b: y.at },
+          { a: left, b: y.at },
+          { a: x.at, b: y.rho },
         ],
         z.at,
         true,

@@ -5,6 +5,7 @@
  * Both parties must have the same integers to the last bit, and the language does not fix the digits of its sine: so cosine and sine are
  * sums of powers here, made of operations that IEEE 754 rounds alike everywhere.
  */
+import { positions } from './causal.ts';
 import { free, type Gate, ProgramError } from './gate.ts';
 
 export interface RotaryAttrs {
@@ -43,20 +44,20 @@ interface Turns {
 let last: { readonly key: string; readonly turns: Turns } | undefined;
 
 /** One head's integers at each of these positions: value c becomes x[c]·cos[c] + x[partner of c]·sin[c]. What does not turn has cosine 1. */
-function turns(a: RotaryAttrs, past: number, rows: number): Turns {
-  const key = JSON.stringify([a, past, rows]);
-  if (last?.key !== key) last = { key, turns: made(a, past, rows) };
+function turns(a: RotaryAttrs, at: readonly number[]): Turns {
+  const key = JSON.stringify([a, at]);
+  if (last?.key !== key) last = { key, turns: made(a, at) };
   return last.turns;
 }
 
-function made(a: RotaryAttrs, past: number, rows: number): Turns {
+function made(a: RotaryAttrs, positions: readonly number[]): Turns {
   const one = 2 ** a.bits * (a.magnitude ?? 1);
-  const cos = new Int32Array(rows * a.d).fill(Math.round(one));
-  const sin = new Int32Array(rows * a.d);
+  const cos = new Int32Array(positions.length * a.d).fill(Math.round(one));
+  const sin = new Int32Array(positions.length * a.d);
   a.frequencies.forEach((f, j) => {
     const [l, r] = pair(a, j);
-    for (let row = 0; row < rows; row++) {
-      const [c, s] = turn(((past + row) * f) / (2 * Math.PI));
+    for (const [row, position] of positions.entries()) {
+      const [c, s] = turn((position * f) / (2 * Math.PI));
       const at = row * a.d;
       cos[at + l] = cos[at + r] = Math.round(one * c);
       sin[at + r] = Math.round(one * s);
@@ -69,7 +70,7 @@ function made(a: RotaryAttrs, past: number, rows: number): Turns {
 /** The two places of pair j in a head. */
 const pair = (a: RotaryAttrs, j: number): [number, number] => (a.interleaved ? [2 * j, 2 * j + 1] : [j, j + a.frequencies.length]);
 
-/** share [n, heads·d] at scale s → the same at s·2^bits. Row i stands at position past+i. */
+/** share [n, heads·d] at scale s → the same at s·2^bits, by the rows' positions (causal.ts). */
 export const rotary: Gate<RotaryAttrs> = {
   name: 'rotary',
   shapes(a, [x]) {
@@ -83,7 +84,7 @@ export const rotary: Gate<RotaryAttrs> = {
     const width = x.shape.at(-1)!;
     const [rows, heads, pairs] = [x.size / width, width / d, frequencies.length];
     const { k } = p;
-    const { cos, sin } = turns(g.attrs, p.params.past, rows);
+    const { cos, sin } = turns(g.attrs, positions(rows, p.params));
     const [table, factors, partners] = [p.temp(rows * d), p.temp(x.size), p.temp(x.size)];
     /** factors = values, the same for every head. */
     const spread = (values: Int32Array): void => {
@@ -100,9 +101,9 @@ export const rotary: Gate<RotaryAttrs> = {
     k.mul(partners, partners, factors, x.size);
     k.add(y.at, y.at, partners, x.size);
   },
-  plain(a, [x], _w, _outs, { past }) {
+  plain(a, [x], _w, _outs, params) {
     const width = x.shape.at(-1)!;
-    const { cos, sin } = turns(a, past, x.data.length / width);
+    const { cos, sin } = turns(a, positions(x.data.length / width, params));
     const partner = Int32Array.from({ length: a.d }, (_, c) => c);
     a.frequencies.forEach((_, j) => {
       const [l, r] = pair(a, j);

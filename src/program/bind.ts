@@ -5,10 +5,11 @@
  * gates open in a round travels in one message. Every role computes the same binding from (program, parameters).
  */
 import type { BoundGate, BoundTensor, Cost, Gate } from '../gates/gate.ts';
+import { rowsEach } from '../gates/causal.ts';
 import { size } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { tensorShape } from './inputs.ts';
-import { type Params, type Program, ProgramError, type TensorDecl, dim, resolve } from './program.ts';
+import { type Params, type Program, ProgramError, type TensorDecl, dim, resolve, withUsual } from './program.ts';
 
 /** One run of a gate's part between two yields, in one round. */
 export interface Phase {
@@ -45,7 +46,8 @@ export interface Binding {
   readonly blocks: readonly Block[];
 }
 
-export function bind(program: Program, params: Params): Binding {
+export function bind(program: Program, given: Params): Binding {
+  const params = withUsual(program.params, given);
   checkParams(program, params);
   const tensors: BoundTensor[] = new Array(program.tensors.length);
   const place = (id: number, shape: readonly number[]): BoundTensor => {
@@ -91,4 +93,5 @@ function checkParams(program: Program, params: Params): void {
     const v = params[name];
     if (!Number.isInteger(v) || v < min || v > max) throw new ProgramError(`parameter ${name} = ${v}: the program takes integers from ${min} to ${max}`);
   }
+  if (program.params.sequences) rowsEach(params.n, params.sequences);
 }

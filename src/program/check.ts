@@ -28,7 +28,7 @@
 import type { BoundTensor } from '../gates/gate.ts';
 import { gates } from '../gates/index.ts';
 import { type Binding, bind, type ScheduledGate } from './bind.ts';
-import { type Params, type Program, ProgramError, varies } from './program.ts';
+import { mostParams, type Params, type Program, ProgramError, varies } from './program.ts';
 
 /** s: share, w: wire of any opening, o: wire opened under a full mask, e: anything; ? may be absent, + one or more. */
 const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>> = {
@@ -40,6 +40,7 @@ const signatures: Readonly<Record<string, readonly [ins: string, outs: string]>>
   reshape: ['e', 'e'],
   permute: ['s', 's'],
   slice: ['s', 's'],
+  lastRows: ['s', 's'],
   concat: ['s+', 's'],
   spread: ['s', 's'],
   im2col: ['s', 's'],
@@ -81,6 +82,7 @@ const keepsRing = new Set([
   'reshape',
   'permute',
   'slice',
+  'lastRows',
   'concat',
   'spread',
   'im2col',
@@ -98,6 +100,7 @@ const keepsScale = new Set([
   'reshape',
   'permute',
   'slice',
+  'lastRows',
   'im2col',
   'addPrivate',
   'cache',
@@ -269,8 +272,11 @@ function corners(program: Program): Params[] {
   };
   seen(program.tensors);
   seen(program.gates);
-  const most = Object.fromEntries(Object.entries(program.params).map(([p, { max }]) => [p, max]));
-  const list = [...values].flatMap(([name, at]) => [...at].sort((a, b) => a - b).map((v) => ({ ...most, [name]: v })));
+  const corner = (name: string, v: number): Params => {
+    const most = { ...mostParams(program, name === 'sequences' ? v : undefined), [name]: v };
+    return name === 'n' && most.sequences > 1 && v % most.sequences !== 0 ? { ...most, sequences: 1 } : most;
+  };
+  const list = [...values].flatMap(([name, at]) => [...at].sort((a, b) => a - b).map((v) => corner(name, v)));
   return list.length === 0 ? [{}] : list;
 }
 
@@ -407,7 +413,7 @@ const folds = (a: Rescale, count: number, made: number): boolean => a.mul !== un
 
 /** Tensors that only harmonic gates read, directly or moved about. */
 function onlyHarmonic(b: Binding): ReadonlySet<number> {
-  const moves = new Set(['reshape', 'slice', 'permute', 'concat', 'perSeen']);
+  const moves = new Set(['reshape', 'slice', 'lastRows', 'permute', 'concat', 'perSeen']);
   const periodic = new Set<number>();
   const outputs = new Set(b.program.outputs.map((o) => o.tensor));
   const readers = new Map<number, ScheduledGate[]>();

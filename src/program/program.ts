@@ -8,9 +8,9 @@
  * A number in a program may be a choice by parameter: {"by": "n", "upTo": [32, 64], "then": [a, b]} is a for n ≤ 32, b for n ≤ 64.
  * A dimension may be an expression in the parameters ('n', '12*n', 'past+n'); inside a gate's attributes, {"dim": 'n*12'}.
  */
-import { ProgramError, type Params, type TensorDecl } from '../gates/gate.ts';
+import { numbered, ProgramError, type Params, type TensorDecl } from '../gates/gate.ts';
 
-export { ProgramError, type Params, type Scale, type TensorDecl } from '../gates/gate.ts';
+export { numbered, ProgramError, type Params, type Scale, type Sequence, sequencesOf, type TensorDecl } from '../gates/gate.ts';
 
 export type Dim = number | string;
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
@@ -46,14 +46,22 @@ export interface ProgramOutput {
   readonly tensor: number;
 }
 
+export interface Parameter {
+  readonly min: number;
+  readonly max: number;
+  /** No shape depends on it, so one plan serves all its values; and each of a step's sequences has one (`past`, `past.1` …). */
+  readonly shapes?: false;
+  /** What is meant where it is not named. */
+  readonly usual?: number;
+}
+
 export interface Program {
   readonly format: 'subrosa-program/1';
   readonly name: string;
   readonly weights: 'public' | 'private';
   /** SHA-256 of the public weights file, or of the masked one: binds the program to its weights. */
   readonly weightsHash: string;
-  /** `shapes: false`: no shape depends on it, so one plan serves all its values (`past`). */
-  readonly params: Readonly<Record<string, { readonly min: number; readonly max: number; readonly shapes?: false }>>;
+  readonly params: Readonly<Record<string, Parameter>>;
   readonly tensors: readonly TensorDecl[];
   readonly inputs: readonly ProgramInput[];
   readonly outputs: readonly ProgramOutput[];
@@ -75,6 +83,27 @@ export function dim(d: Dim, params: Params): number {
     total += sign === '-' ? -v : v;
   }
   return total;
+}
+
+/** These parameters, and the usual values of those not named. */
+export function withUsual(declared: Program['params'], params: Params): Params {
+  const usual = Object.entries(declared).flatMap(([name, p]) => (p.usual === undefined ? [] : [[name, p.usual]]));
+  return { ...Object.fromEntries(usual), ...params };
+}
+
+/** What a step with these parameters has to name, and the limits of each. */
+export function parametersOf(declared: Program['params'], params: Params): [name: string, limits: Parameter][] {
+  const { sequences } = declared;
+  const each = sequences && params.sequences >= 1 && params.sequences <= sequences.max ? Math.floor(params.sequences) : 1;
+  return Object.entries(declared).flatMap(([name, limits]) =>
+    Array.from({ length: limits.shapes === false ? each : 1 }, (_, i): [string, Parameter] => [numbered(name, i), limits]),
+  );
+}
+
+/** The largest step: each parameter at its most, the rows a multiple of the sequences. */
+export function mostParams({ params }: Pick<Program, 'params'>, sequences = params.sequences?.max): Params {
+  const most = Object.fromEntries(Object.entries(params).map(([name, { max }]) => [name, max]));
+  return sequences === undefined ? most : { ...most, sequences, n: most.n - (most.n % sequences) };
 }
 
 const known = new WeakMap<object, boolean>();

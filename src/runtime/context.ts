@@ -20,6 +20,8 @@ export interface Place {
   readonly step: number;
   /** The step's public parameters. */
   readonly params: Params;
+  /** By sequence: what `keptAt` says. */
+  readonly kept: readonly number[];
 }
 
 /** Stream of the zero sharing; its key is another than the masks'. */
@@ -40,6 +42,9 @@ export class PartyPart implements PartyContext {
     this.params = place.params;
   }
 
+  keptAt(sequence: number): number {
+    return this.place.kept[sequence] ?? 0;
+  }
   words(n: number): Ptr {
     return this.memory.words(n);
   }
@@ -87,6 +92,9 @@ export class DealerPart implements DealerContext {
     this.params = place.params;
   }
 
+  keptAt(sequence: number): number {
+    return this.place.kept[sequence] ?? 0;
+  }
   words(n: number): Ptr {
     return this.memory.words(n);
   }
@@ -123,7 +131,7 @@ export class DealerPart implements DealerContext {
 /** Kernels that do nothing over a memory of nothing, for planning. */
 const views: Partial<Kernels> = { u32: new Uint32Array(0), i32: { set() {} } as unknown as Int32Array };
 export const silentKernels = new Proxy(views, { get: (own, key) => own[key as keyof Kernels] ?? (() => {}) }) as Kernels;
-export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0, params: {} };
+export const nowhere: Place = { k: silentKernels, keys: 0, scratch: 0, step: 0, params: {}, kept: [] };
 
 /** None while planning: a tile may have to be read first. */
 const tilesOf = (m: Matrix, place: Place): Iterable<Tile> => (place === nowhere ? [] : m.tiles());

@@ -39,8 +39,8 @@ export class DealerStep {
       scratch: prepared.scratch,
       step,
       params: { ...prepared.binding.params, ...moment?.params },
+      kept: moment ? placeCaches(prepared, moment.caches) : [],
     };
-    if (moment) placeCaches(prepared, moment.caches);
     prepared.model.k.u8.set(keys[0], prepared.keys);
     prepared.model.k.u8.set(keys[1], prepared.keys + 32);
   }

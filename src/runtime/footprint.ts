@@ -2,7 +2,7 @@
  * What a model takes of a role's memory, before any of it is loaded: `loadModel` and `prepare` run over kernels that do nothing and tensors
  * that are only a size. So the figures are those of the real thing, byte for byte (footprint.test.ts).
  */
-import { type Params, type Program, ProgramError } from '../program/program.ts';
+import { mostParams, type Params, type Program, ProgramError } from '../program/program.ts';
 import type { Kernels } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from './caches.ts';
 import { silentKernels } from './context.ts';
@@ -20,7 +20,6 @@ export interface Footprint {
   readonly caches: number;
 }
 
-const largest = (program: Program): Params => Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
 
 /** What a role's files say of its tensors, nothing read yet. */
 export interface Stored {
@@ -79,7 +78,7 @@ export const storedBytes = (program: Program, role: Role, { shapes, elementBytes
 
 /** Bytes a step of this model takes at the largest parameters. Throws MemoryFull when the largest memory there is has no room for it. */
 export const stepBytes = (model: Model): number =>
-  prepare({ ...model, k: measuring(largestMemory, { top: 0 }) }, largest(model.program)).end - model.end;
+  prepare({ ...model, k: measuring(largestMemory, { top: 0 }) }, mostParams(model.program)).end - model.end;
 
 /** Kernels that do nothing, over views that keep nothing but the end of what was written to them whole. */
 function measuring(bytes: number, passing: { top: number }): Kernels {

@@ -5,7 +5,7 @@
  */
 import { encodePoints, splitPoints } from '../client/share.ts';
 import type { BoundTensor } from '../gates/gate.ts';
-import type { Params, Program, ProgramInput } from '../program/program.ts';
+import { type Params, type Program, type ProgramInput, sequencesOf } from '../program/program.ts';
 import type { Kernels, Ptr } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from './caches.ts';
 import { DealerStep } from './dealer.ts';
@@ -66,12 +66,15 @@ export class LocalCluster {
 
   /** Empties the caches: steps from here on belong to another session. */
   newSession(): void {
-    for (const role of ['p0', 'p1', 'dealer'] as const) this.models[role].k.u8.fill(0, this.caches(role), this.caches(role) + cacheBytes(this.program, role));
+    for (const role of ['p0', 'p1', 'dealer'] as const) {
+      const { u8 } = this.models[role].k;
+      u8.fill(0, this.caches(role, this.program.params.slot?.max ?? 0));
+    }
   }
 
-  /** At the top of the role's memory. */
-  private caches(role: Role): Ptr {
-    return 64 * Math.floor((this.models[role].k.u8.length - cacheBytes(this.program, role)) / 64);
+  /** A sequence's, slot below slot from the top of the role's memory. */
+  private caches(role: Role, slot: number): Ptr {
+    return 64 * Math.floor((this.models[role].k.u8.length - (slot + 1) * cacheBytes(this.program, role)) / 64);
   }
 
   /** inputs: integers at the input's scale, by name; places where it comes as keys. Returns the reconstructed outputs by name. */
@@ -79,7 +82,7 @@ export class LocalCluster {
     const { p0, p1, dealer } = this.prepare(params);
     const keys = options.keys ?? [random(32), random(32), random(32)];
     const step = options.step ?? 0;
-    const moment = (role: Role) => options.params && { params: { ...params, ...options.params }, caches: this.caches(role) };
+    const moment = (role: Role) => options.params && { params: { ...params, ...options.params }, caches: sequencesOf({ ...params, ...options.params }).map(({ slot }) => this.caches(role, slot)) };
     const parties = [
       new PartyStep(p0, 0, step, { mask: keys[0], zero: keys[2] }, options.profiles?.p0, moment('p0')),
       new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1, moment('p1')),

@@ -45,8 +45,7 @@ export class PartyStep {
     k.u8.set(keys.mask, prepared.keys);
     k.u8.set(keys.zero, prepared.keys + 32);
     this.finished = new Uint8Array(prepared.gates.length);
-    this.place = { k, keys: prepared.keys, scratch: prepared.scratch, step, params: { ...prepared.binding.params, ...moment?.params } };
-    if (moment) placeCaches(prepared, moment.caches);
+    this.place = { k, keys: prepared.keys, scratch: prepared.scratch, step, params: { ...prepared.binding.params, ...moment?.params }, kept: moment ? placeCaches(prepared, moment.caches) : [] };
   }
 
   /** Where this party's share of an input goes. */

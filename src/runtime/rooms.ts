@@ -60,10 +60,13 @@ export class Rooms {
     if (!this.rooms.some((r) => r.key === key)) this.build(key, Object.fromEntries(shaping));
   }
 
-  /** One plan serves all values of a parameter that no shape depends on. */
+  /** One plan serves all values of the parameters that no shape depends on. */
   private shaping(params: Params): [name: string, value: number][] {
     return Object.entries(params)
-      .filter(([name]) => this.model.program.params[name]?.shapes !== false)
+      .filter(([name]) => {
+        const declared = this.model.program.params[name];
+        return declared && declared.shapes !== false;
+      })
       .sort();
   }
 

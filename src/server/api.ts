@@ -13,7 +13,7 @@ import { codes, SubrosaError } from '../client/errors.ts';
 import type { Manifest } from '../client/manifest.ts';
 import { inputBytes, outputsAt } from '../client/share.ts';
 import { records, streamType } from '../client/stream.ts';
-import type { Params } from '../program/program.ts';
+import { type Params, parametersOf } from '../program/program.ts';
 import { decode, Open, type Progress } from '../session/messages.ts';
 import { Bodies, type BodyLimits } from './body.ts';
 import { type Host, HostedSession } from './hosted.ts';
@@ -198,7 +198,7 @@ export function clientApi(options: ClientApi): Hono<Env> {
 
 /** Parameters as the query says them: those of the program, once each, and no other. */
 function paramsOf(manifest: Manifest, query: URLSearchParams): Params {
-  const names = Object.keys(manifest.params);
+  const names = parametersOf(manifest.params, { sequences: Number(query.get('sequences')) }).map(([name]) => name);
   if ([...query.keys()].sort().join() !== [...names].sort().join())
     throw new SubrosaError('bad-message', `the query says the program's parameters: ${names.join(', ') || 'it has none'}`);
   return Object.fromEntries(

@@ -4,7 +4,7 @@
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Program } from '../program/program.ts';
-import { resolve } from '../program/program.ts';
+import { mostParams, resolve } from '../program/program.ts';
 import type { DealerEvents, HostEvents, HostLoad } from '../session/events.ts';
 import type { LinkTotals } from './links.ts';
 
@@ -135,7 +135,7 @@ export function roleMetrics(sources: Sources): RoleMetrics {
  * count: others fill their ring on purpose. Nor do those with a scale for each channel, whose one bound is not that of each.
  */
 export function tightest(program: Program): number {
-  const longest = Object.fromEntries(Object.entries(program.params).map(([name, { max }]) => [name, max]));
+  const longest = mostParams(program);
   return program.tensors.reduce((most, tensor) => {
     const { label, bits, bound, scale } = resolve(tensor, longest);
     return label === undefined || typeof scale !== 'number' ? most : Math.max(most, (bound * scale) / 2 ** (bits - 1));

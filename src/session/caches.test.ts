@@ -214,7 +214,7 @@ describe('memory', () => {
   test('programs without caches take none', async () => {
     const net = new Net();
     await askSquares(await net.session());
-    expect((net.parties[0] as unknown as { sessions: { all(): { caches?: unknown }[] } }).sessions.all()[0].caches).toBeUndefined();
+    expect((net.parties[0] as unknown as { sessions: { all(): { caches?: unknown }[] } }).sessions.all()[0].caches).toEqual(new Map());
   });
 });
 

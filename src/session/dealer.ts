@@ -14,7 +14,7 @@ import { type DealerEvents, defaultLimits, type HostLoad, type Limits } from './
 import { newSeed, sessionKey } from './keys.ts';
 import { type Caches, Lanes, type Lease } from './lanes.ts';
 import { decode, encode, failure, frames, lossOf, Open, Step, tagOf } from './messages.ts';
-import { inputBytes, rowsOf } from './sessions.ts';
+import { inputBytes, keepRows } from './sessions.ts';
 import { type ModelStore, unknownModel } from './store.ts';
 
 export interface DealerOptions {
@@ -36,9 +36,9 @@ interface Session {
   lastStep: number;
   /** The last one P1 has done. */
   done: number;
-  /** What it keeps from step to step: rows, and the memory they lie in from the first step on. */
-  rows: number;
-  caches?: Caches;
+  /** What it keeps from step to step, by slot: rows, and the memory they lie in from the slot's first step on. */
+  readonly rows: Map<number, number>;
+  readonly caches: Map<number, Caches>;
 }
 
 interface Asked {
@@ -159,7 +159,7 @@ export class DealerHost {
     const takes = this.options.models.takes(session.open.hash);
     if (!takes) throw unknownModel(session.open.hash);
     inputBytes(takes, params);
-    session.rows = rowsOf(takes, params, session.rows);
+    keepRows(takes, params, session.rows);
     session.lastStep = step;
     this.queue.push({ session, step, params });
     this.later();
@@ -178,7 +178,7 @@ export class DealerHost {
         throw new SubrosaError('mismatch', 'the parties asked for different sessions under one number');
       if (!known && this.sessions.size >= this.limits.sessions)
         throw new SubrosaError('busy', `${this.limits.sessions} sessions are open at the dealer: try again later`);
-      const session = known ?? { number: f.session, tag, asked: [false, false], open, lastStep: -1, done: -1, rows: 0 };
+      const session = known ?? { number: f.session, tag, asked: [false, false], open, lastStep: -1, done: -1, rows: new Map(), caches: new Map() };
       this.sessions.set(f.session, session);
       session.asked[party] = true;
       if (session.asked[1 - party]) this.seed(session);
@@ -214,7 +214,7 @@ export class DealerHost {
       stream.making.forget();
       this.leave(stream);
     }
-    session.caches?.letGo();
+    for (const c of session.caches.values()) c.letGo();
     this.later();
     this.settle();
   }

@@ -5,7 +5,7 @@
  * itself, the rest of a frame whose session has ended meanwhile, blocks that wait for the wire.
  */
 import { SubrosaError } from '../client/errors.ts';
-import type { Params } from '../program/program.ts';
+import { type Params, sequencesOf } from '../program/program.ts';
 import { cacheBytes, type Moment } from '../runtime/caches.ts';
 import { MemoryFull, type Model, type Prepared } from '../runtime/model.ts';
 import { type Region, type Room, Rooms } from '../runtime/rooms.ts';
@@ -30,11 +30,16 @@ export class Lease {
   }
 }
 
-/** A session's memory. Its model stays as long as it does. */
+/** The memory of one of a session's sequences. Its model stays as long as it does. */
 export interface Caches {
   readonly region: Region;
   /** Wipes it and gives it back, once. */
   letGo(): void;
+}
+
+/** A session, as far as memory goes: by slot. */
+interface Keeper {
+  readonly caches: Map<number, Caches>;
 }
 
 export class Lanes {
@@ -51,11 +56,11 @@ export class Lanes {
   ) {}
 
   /**
-   * A lane and memory for a step; and, with its first step, memory for what the session keeps. Undefined: all lanes are taken, or what it
+   * A lane and memory for a step; and memory for what the session keeps, of each sequence with its first step. Undefined: all lanes are taken, or what it
    * needs is in use by others; ask again when a lease has ended. Throws SubrosaError when that would not help: 'busy' where other sessions
    * keep all there is.
    */
-  take(hash: string, params: Params, session: { caches?: Caches }): Lease | undefined {
+  take(hash: string, params: Params, session: Keeper): Lease | undefined {
     if (this.full || this.taken >= this.lanes) return undefined;
     const place = this.room(hash, params, session);
     if (!place) {
@@ -64,7 +69,8 @@ export class Lanes {
     }
     const [rooms, room] = place;
     this.taken++;
-    const moment = session.caches && { params, caches: session.caches.region.from };
+    const caches = sequencesOf(params).flatMap(({ slot }) => session.caches.get(slot)?.region.from ?? []);
+    const moment = caches.length > 0 ? { params, caches } : undefined;
     return new Lease(room.prepared, moment, () => {
       rooms.giveBack(room);
       this.models.release(hash);
@@ -93,7 +99,7 @@ export class Lanes {
     return rooms;
   }
 
-  private room(hash: string, params: Params, session: { caches?: Caches }): [Rooms, Room] | undefined {
+  private room(hash: string, params: Params, session: Keeper): [Rooms, Room] | undefined {
     let model: Model;
     try {
       model = this.models.acquire(hash);
@@ -101,26 +107,29 @@ export class Lanes {
       if (this.taken > 0 && e instanceof SubrosaError && e.code === 'out-of-memory') return undefined;
       throw e;
     }
-    let caches: Caches | undefined;
+    const caches = new Map<number, Caches>();
+    const without = (): undefined => {
+      for (const c of caches.values()) c.letGo();
+      this.models.release(hash);
+    };
     try {
       const rooms = this.of(model);
-      if (!session.caches && cacheBytes(model.program, model.role) > 0) {
-        // Before the room, which might lie where it belongs.
-        caches = this.caches(hash, rooms);
-        if (!caches) return this.without(hash);
-      }
+      // Before the room, which might lie where they belong.
+      if (cacheBytes(model.program, model.role) > 0)
+        for (const { slot } of sequencesOf(params)) {
+          if (session.caches.has(slot)) continue;
+          const made = this.caches(hash, rooms);
+          if (!made) return without();
+          caches.set(slot, made);
+        }
       const room = rooms.take(params);
-      if (room) {
-        session.caches ??= caches;
-        return [rooms, room];
-      }
+      if (!room) return without();
+      for (const [slot, c] of caches) session.caches.set(slot, c);
+      return [rooms, room];
     } catch (e) {
-      caches?.letGo();
-      this.models.release(hash);
+      without();
       throw e instanceof MemoryFull ? new SubrosaError('too-large', e.message) : e;
     }
-    caches?.letGo();
-    return this.without(hash);
   }
 
   private caches(hash: string, rooms: Rooms): Caches | undefined {
@@ -137,10 +146,5 @@ export class Lanes {
         this.full = false;
       },
     };
-  }
-
-  private without(hash: string): undefined {
-    this.models.release(hash);
-    return undefined;
   }
 }

@@ -25,10 +25,10 @@ import {
   digestOf,
   type Input,
   inputBytes,
+  keepRows,
   lookEvery,
   overdue,
   placeInputs,
-  rowsOf,
   type Session,
   Sessions,
   type Work,
@@ -164,7 +164,7 @@ export class PartyHost {
     const { queue, queuePerClient } = this.limits;
     if (this.queue.size >= queue || this.queue.waiting(link.peer) >= queuePerClient)
       throw new SubrosaError('busy', `${this.queue.size} inputs wait here: try again later, in a new session`);
-    session.rows = rowsOf(takes, params, session.rows);
+    keepRows(takes, params, session.rows);
     this.options.events?.received?.(id, 'client', bytes);
     const digest = digestOf(step, params);
     session.lastStep = step;
@@ -194,7 +194,8 @@ export class PartyHost {
       client: link,
       ready: false,
       lastStep: -1,
-      rows: 0,
+      rows: new Map(),
+      caches: new Map(),
       since: performance.now(),
       told: progress ? 0 : undefined,
     };
@@ -410,7 +411,7 @@ export class PartyHost {
       work.run.forget();
       this.leave(work);
     }
-    session.caches?.letGo();
+    for (const c of session.caches.values()) c.letGo();
     this.options.events?.sessionEnded?.(client.peer, setting.hash, code);
     this.start();
     this.settle();

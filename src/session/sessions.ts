@@ -4,7 +4,7 @@ import { SubrosaError } from '../client/errors.ts';
 import { rowsAfter, saltOf } from '../client/share.ts';
 import type { Link } from '../net/link.ts';
 import { shareBytes } from '../program/inputs.ts';
-import type { Params } from '../program/program.ts';
+import { type Params, parametersOf, sequencesOf } from '../program/program.ts';
 import { placeShares } from '../runtime/inputs.ts';
 import type { PartyStep } from '../runtime/party.ts';
 import type { Limits } from './events.ts';
@@ -22,9 +22,9 @@ export interface Session {
   zero?: Uint8Array;
   ready: boolean;
   lastStep: number;
-  /** What it keeps from step to step: rows, and the memory they lie in from the first step on. */
-  rows: number;
-  caches?: Caches;
+  /** What it keeps from step to step, by slot: rows, and the memory they lie in from the slot's first step on. */
+  readonly rows: Map<number, number>;
+  readonly caches: Map<number, Caches>;
   /** P0: the input that P1 has said it has. */
   peerHas?: { readonly step: number; readonly digest: Uint8Array };
   input?: Input;
@@ -122,23 +122,27 @@ export function lookEvery({ waitSeconds, stepSeconds, idleSeconds }: Limits): nu
 
 /** Bytes of each party's share of the inputs at these parameters. Throws SubrosaError when the program does not take them. */
 export function inputBytes(program: Takes, params: Params): readonly [p0: number, p1: number] {
-  const names = Object.keys(program.params);
+  const all = parametersOf(program.params, params);
+  const names = all.map(([name]) => name);
   if (Object.keys(params).some((name) => !names.includes(name)))
     throw new SubrosaError('bad-message', `the program's parameters are ${names.join(', ') || 'none'}`);
-  for (const [name, { min, max }] of Object.entries(program.params))
+  for (const [name, { min, max }] of all)
     if (!(params[name] >= min && params[name] <= max))
       throw new SubrosaError('bad-message', `${name} = ${params[name]}: the program takes ${min} to ${max}`);
   return shareBytes(program.inputs, params);
 }
 
 /**
- * Rows a session has after this step, when it has `rows` before it. Going back is allowed: rows are made anew, under masks of their own.
+ * Notes the rows, by slot, that a session has after this step. Going back is allowed: rows are made anew, under masks of their own.
  * Throws SubrosaError for a step that leans on rows the session has not made.
  */
-export function rowsOf(program: Takes, params: Params, rows: number): number {
-  const most = Math.max(rows, program.params.past?.min ?? 0);
-  if (params.past > most) throw new SubrosaError('bad-message', `past = ${params.past}: the session has ${most} rows`);
-  return rowsAfter(program, params, 'bad-message');
+export function keepRows(program: Takes, params: Params, rows: Map<number, number>): void {
+  if (!program.params.past) return;
+  for (const { slot, past } of sequencesOf(params)) {
+    const most = rows.get(slot) ?? program.params.past.min;
+    if (past > most) throw new SubrosaError('bad-message', `past = ${past}: the session has ${most} rows${slot ? ` in slot ${slot}` : ''}`);
+  }
+  for (const kept of rowsAfter(program, params, 'bad-message')) rows.set(kept.slot, kept.rows);
 }
 
 /** What both parties must have been given alike. */

@@ -96,7 +96,7 @@ class AttentionLowering {
     this.n = q.shape.at(-2)!;
     this.keys = this.cached ? 'keys' : k.shape.at(-2)!;
     const window = (node.attrs.window as number | undefined) || undefined;
-    this.seen = this.cached ? { groups: heads.length, n: dimAttr(this.n), keys: dimAttr(this.keys), window } : undefined;
+    this.seen = this.cached ? { groups: heads.length, n: dimAttr(this.n), keys: dimAttr(this.keys), sequences: dimAttr('sequences'), window } : undefined;
     this.soft = new Stages(low, this.keys, this.seen);
     const prefix = low.prefix.get(node.inputs[5] ?? '');
     this.vBound = Math.max(low.bound(v), ...(prefix ? Array.from(prefix.data as Float32Array, (x) => 1.01 * Math.abs(x)) : []));

@@ -12,7 +12,7 @@ import { oneHotRows } from './one-hot.ts';
 import { matmul, reciprocalOf } from './products.ts';
 import { rotary } from './rotary.ts';
 import { abs, clip, extremum, hardSigmoid, hardSwish, leakyRelu, relu } from './relu.ts';
-import { concat, expand, gather, identity, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
+import { concat, expand, gather, identity, lastRow, pad, reduce, reshape, slice, split, transpose } from './shape.ts';
 import { type SmoothFunction, smooth } from './smooth.ts';
 import { softmax } from './softmax.ts';
 import { averagePool, conv, maxPool } from './windows.ts';
@@ -89,6 +89,7 @@ const operators: Readonly<Record<string, Lower>> = {
   ReduceSum: reduce,
   Concat: concat,
   Slice: slice,
+  LastRow: lastRow,
   Split: split,
   Gather: gather,
   Expand: expand,

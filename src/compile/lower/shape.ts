@@ -89,6 +89,13 @@ export function slice(low: Lowering, node: GraphNode): void {
   low.defineShare(node.outputs[0], x, f);
 }
 
+/** The last row of each of a step's sequences (last-rows.ts). */
+export function lastRow(low: Lowering, node: GraphNode): void {
+  const { t, f } = plainShare(low, node.inputs[0]);
+  const shape = low.range(node.outputs[0]).shape;
+  low.defineShare(node.outputs[0], low.b.gate('lastRows', [t], { sequences: dimAttr('sequences') }, { ...t, shape, label: node.outputs[0] })[0], f);
+}
+
 /** A start or an end on an axis whose size may be a parameter: from the end where it is negative, at most the size. */
 function position(v: number, d: Dim): Dim {
   if (typeof d === 'number') return Math.max(0, Math.min(d, v < 0 ? v + d : v));

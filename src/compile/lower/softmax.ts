@@ -86,8 +86,8 @@ export class Stages {
   /** Attributes of gates that work on rows. */
   private get causal(): { causal?: CausalRows } {
     if (!this.seen) return {};
-    const { groups, n, keys } = this.seen;
-    return { causal: { groups, n, keys } };
+    const { groups, n, keys, sequences } = this.seen;
+    return { causal: { groups, n, keys, sequences } };
   }
 
   /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */

@@ -29,8 +29,10 @@ export interface RowRange {
 export const temperatures = 7;
 
 export interface HeadRange {
+  /** Of the scores before their cap, where they have one; means and squares are of those after it. */
   lo: number;
   hi: number;
+  readonly cap?: number;
   /** Smallest log of the row mean of exp(score/2^j), over all rows, for j = 0 … 6. */
   readonly logMean: number[];
   /** The largest. */
@@ -38,6 +40,9 @@ export interface HeadRange {
   /** Smallest Σp² of a row's softmax at temperature 2^j, j = 0 … 6. */
   readonly squares: number[];
 }
+
+/** A score as the softmax sees it. */
+export const capped = (score: number, cap: number | undefined): number => (cap ? cap * Math.tanh(score / cap) : score);
 
 export interface ValueRange {
   /** Dimensions as expressions in the graph's parameters. */
@@ -202,6 +207,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
   const scale = node.attrs.scale as number;
   const window = (node.attrs.window as number | undefined) ?? 0;
   const causal = window > 0 || Boolean(node.attrs.causal);
+  const cap = (node.attrs.softcap as number | undefined) || undefined;
   const shares = heads / ((node.attrs.kvHeads as number | undefined) ?? heads);
   const width = q.shape.at(-1)!;
   const d = width / heads;
@@ -217,7 +223,7 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
   }
   let stats = cal.heads.get(node.name);
   if (!stats) {
-    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity), squares: new Array<number>(temperatures).fill(Infinity) }));
+    stats = Array.from({ length: heads }, () => ({ lo: Infinity, hi: -Infinity, ...(cap && { cap }), logMean: new Array<number>(temperatures).fill(Infinity), logMeanHi: new Array<number>(temperatures).fill(-Infinity), squares: new Array<number>(temperatures).fill(Infinity) }));
     cal.heads.set(node.name, stats);
   }
   const row = new Float64Array(keys);
@@ -232,11 +238,12 @@ function observeHeads(cal: Calibration, node: GraphNode, held: ReadonlyMap<strin
         const a = i * width + h * d;
         const b = j * kWidth + Math.floor(h / shares) * d;
         for (let c = 0; c < d; c++) dot += Q[a + c] * K[b + c];
-        row[j] = dot * scale;
+        const score = dot * scale;
+        if (score > s.hi) s.hi = score;
+        if (score < s.lo) s.lo = score;
+        row[j] = capped(score, cap);
         if (row[j] > top) top = row[j];
-        if (row[j] < s.lo) s.lo = row[j];
       }
-      if (top > s.hi) s.hi = top;
       const sums = new Float64Array(temperatures);
       for (let j = first; j < end; j++) {
         let e = Math.exp((row[j] - top) / 2 ** (temperatures - 1));
@@ -295,6 +302,7 @@ function mergedValue(a: ValueRange, b: ValueRange): ValueRange {
 }
 
 const mergedHead = (a: HeadRange, b: HeadRange): HeadRange => ({
+  ...a,
   lo: Math.min(a.lo, b.lo),
   hi: Math.max(a.hi, b.hi),
   logMean: a.logMean.map((v, i) => Math.min(v, b.logMean[i])),

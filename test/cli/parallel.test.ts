@@ -3,14 +3,15 @@ import { calibrateOnAllCores } from '../../src/cli/parallel.ts';
 import { calibrate, merged } from '../../src/compile/calibrate.ts';
 import { type Graph, tensor } from '../../src/graph/graph.ts';
 
-/** Every kind of range: per tensor, per channel, rows of a normalisation, heads of an attention. */
+/** Every kind of range: per tensor, per channel, rows of a normalisation, heads of an attention, capped ones. */
 const graph: Graph = {
   name: 'tiny',
   inputs: [{ name: 'x', dtype: 'f32', shape: ['n', 4] }],
-  outputs: ['y'],
+  outputs: ['y', 'z'],
   nodes: [
     { op: 'LayerNormalization', name: '/norm', inputs: ['x', 'g', 'b'], outputs: ['h'], attrs: { axis: -1, epsilon: 1e-5 } },
     { op: 'Attention', name: '/attention', inputs: ['h', 'h', 'x'], outputs: ['y'], attrs: { heads: 2, scale: 0.7 } },
+    { op: 'Attention', name: '/capped', inputs: ['h', 'h', 'x'], outputs: ['z'], attrs: { heads: 2, scale: 0.7, softcap: 0.5 } },
   ],
   constants: new Map([
     ['g', tensor([1, 2, 3, 4], [4])],

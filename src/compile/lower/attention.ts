@@ -37,7 +37,6 @@ import {
 const ratio = (heads: readonly Head[]): number => squareMeans(heads).hi / squareMeans(heads).lo;
 
 export function attention(low: Lowering, node: GraphNode): void {
-  if (node.attrs.softcap) throw new ModelError(`${node.name}: capped scores are not supported`);
   const [q, k, v] = node.inputs.slice(0, 3).map((name) => low.value(name));
   const heads = node.attrs.heads as number;
   const shares = heads / ((node.attrs.kvHeads as number | undefined) ?? heads);

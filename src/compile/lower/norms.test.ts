@@ -147,6 +147,20 @@ test('an attention whose heads are put in another order, revealed as it is', () 
   expect(compiled.program.gates.some((g) => g.gate === 'spread')).toBe(true);
 });
 
+test.each([
+  [3, 2],
+  [10, 5],
+  // The cap bends the largest only: of ±25.
+  [10, 20],
+])('an attention with q and k %d times as large, its scores capped at %d', (gain, softcap) => {
+  const t = new Tiny(32);
+  const x = t.input([12, 8]);
+  const [q, k] = [0, 1].map(() => t.op('Linear', [x, t.weight([8, 8], gain / Math.sqrt(8))]));
+  const v = t.linear(x, 8, 8);
+  const y = t.op('Attention', [q, k, v], { heads: 2, scale: 0.5, softcap });
+  expect(errors(t.graph(y), { runs: 10, samples: 100 })).toBeLessThan(0.015);
+});
+
 test('Pad, Expand, Identity', () => {
   const t = new Tiny(33);
   const x = t.input([1, 2, 3]);

@@ -8,7 +8,7 @@ import type { CausalRows, SeenAttrs } from '../../gates/causal.ts';
 import { type GraphNode, ModelError } from '../../graph/graph.ts';
 import { byParam, type Dim, dimAttr } from '../../program/program.ts';
 import { onCases, onCases2, product as productOf, type T } from '../builder.ts';
-import { type HeadRange, temperatures, type ValueRange } from '../calibrate.ts';
+import { capped, type HeadRange, temperatures, type ValueRange } from '../calibrate.ts';
 import { chooseRow, chooseSmooth, type RowGate, type SmoothGate } from '../fit/index.ts';
 import { type Lowering, room } from './lowering.ts';
 import { nearest, rowAttrs } from './row.ts';
@@ -35,7 +35,7 @@ export interface Head {
 
 /** Coolings of a head: the fewest after which the calibrated row means of the exponential are not faint. */
 export function stagesOf(r: HeadRange, late = faintest, widest = widestSquares): number {
-  const c = r.hi + headroom;
+  const c = topOf(r);
   for (let j = fewestStages; j < mostStages; j++) {
     const squares = squareMeans([{ range: r, stages: j }]);
     if (Math.exp(r.logMean[j] - c / 2 ** j) >= (j > fewestStages + 1 ? late : faintest) && squares.hi / squares.lo <= widest) return j;
@@ -46,17 +46,41 @@ export function stagesOf(r: HeadRange, late = faintest, widest = widestSquares):
 /** Range of Σa²/n₂ for these heads, with margin: n₂ may be almost twice the row's length, and other inputs go further than calibrated ones. */
 export function squareMeans(heads: readonly { range: HeadRange; stages: number }[]): { lo: number; hi: number } {
   const mean = (h: { range: HeadRange; stages: number }, log: readonly number[]): number =>
-    Math.exp(log[h.stages - 1] - (h.range.hi + headroom) / 2 ** (h.stages - 1));
+    Math.exp(log[h.stages - 1] - topOf(h.range) / 2 ** (h.stages - 1));
   return {
     lo: 0.4 * Math.min(...heads.map((h) => mean(h, h.range.logMean))),
     hi: Math.min(1, 2 * Math.max(...heads.map((h) => mean(h, h.range.logMeanHi)))),
   };
 }
 
-/** Length of the exponential's range for this head. */
-function spanOf(h: Head): number {
-  const spread = 1.2 * (h.range.hi - h.range.lo) + headroom + 2;
-  return [4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256].find((v) => v >= spread) ?? spread;
+/** Where a head's exponential is fitted, and how far above that its scores lie. */
+interface Core {
+  readonly lo: number;
+  readonly hi: number;
+  readonly phase: number;
+}
+
+const lengths = [4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256];
+
+/**
+ * A capped score's exponential is another function wherever it is shifted to, so it is fitted where the scores lie. Where the cap has made
+ * it flat the upper end lies further off, and c hardly higher. Ends are rounded: heads share fits.
+ */
+function coreOf({ lo, hi, cap }: HeadRange): Core {
+  if (!cap) {
+    const spread = 1.2 * (hi - lo) + headroom + 2;
+    return { lo: -(lengths.find((v) => v >= spread) ?? spread), hi: 0, phase: hi + headroom };
+  }
+  const slack = 0.2 * (hi - lo);
+  const above = Math.min(headroom / (1 - Math.tanh(hi / cap) ** 2), headroom + slack);
+  const grid = 2 ** Math.floor(Math.log2((hi - lo + headroom) / 16));
+  return { lo: grid * Math.floor((lo - slack - 2) / grid), hi: grid * Math.ceil((hi + above) / grid), phase: 0 };
+}
+
+/** c: the score whose a is 1. */
+function topOf(r: HeadRange): number {
+  const { hi, phase } = coreOf(r);
+  return capped(hi, r.cap) + phase;
 }
 
 /** Bits of the probabilities of a softmax on its own. */
@@ -64,7 +88,7 @@ const probabilityBits = 15;
 /** Bits of the product b·(b·g), which `last` leaves. */
 export const productBits = 29;
 
-/** A head's exponential: the scores' scale, the gate, and how far its zero lies below the calibrated top. */
+/** A head's exponential: the scores' scale, the gate, and how far above it the scores lie. */
 export interface Exponential {
   readonly scale: number;
   readonly gate: SmoothGate;
@@ -92,20 +116,27 @@ export class Stages {
 
   /** exp((s − c)/2^J) of one head, and the scores' scale for it: a real number, such that the ring over al is the fit's period. */
   exponential(h: Head): Exponential {
-    const length = spanOf(h);
+    const { lo, hi } = coreOf(h.range);
     const most = Math.min(2 ** 24 * 1.4, 2 ** room / (2 * Math.max(Math.abs(h.range.lo), Math.abs(h.range.hi))));
-    const period = 1.12 * length;
+    const period = 1.12 * (hi - lo);
     const al = Math.max(1, Math.ceil(2 ** 32 / (period * most)));
-    const scale = 2 ** 32 / (period * al);
-    const cool = 2 ** h.stages;
-    const gate = chooseSmooth((y) => Math.exp(y / cool), {
-      key: `exp(x/${cool})`,
-      lo: -length,
-      hi: 0,
+    return this.fitted(h, 2 ** 32 / (period * al));
+  }
+
+  /** The same of scores at a scale that is given. */
+  fitted({ range, stages }: Head, scale: number): Exponential {
+    const { cap } = range;
+    const { lo, hi, phase } = coreOf(range);
+    const cool = 2 ** stages;
+    const top = capped(hi, cap);
+    const gate = chooseSmooth((y) => Math.exp((capped(y, cap) - top) / cool), {
+      key: `exp(${cap ? `capped(x, ${cap})` : 'x'}/${cool})`,
+      lo,
+      hi,
       ...this.low.precision.exponential,
       fractionBits: Math.log2(scale),
     });
-    return { scale, gate, phase: h.range.hi + headroom };
+    return { scale, gate, phase };
   }
 
   /** One value for each row length the program serves. */
@@ -133,7 +164,7 @@ export class Stages {
         u,
         w,
         strips: fits.map((f, i) => ({ to: i + 1, K: f.gate.fit.a.length })),
-        // f is fitted on [−length, 0]; the score's own zero is c further down: the series turned by c.
+        // Where f is fitted on [−length, 0], the score's own zero is c further down: the series turned by c.
         series: fits.map((f) => turned(f.gate, f.phase)),
         which: fits.map((_, i) => i),
         multiplier: fits.map((f) => f.gate.al),
@@ -305,22 +336,14 @@ export function softmax(low: Lowering, node: GraphNode): void {
   const keys = x.shape.at(-1)!;
   const n = productOf(x.shape.slice(0, -1));
   const soft = new Stages(low, keys);
-  const length = spanOf(head);
+  const { lo: end } = coreOf(range);
   // The accumulator of a product with room for the exponential's range needs no rescale before it.
-  const raw = x.raw && !x.order && typeof x.raw.scale === 'number' && 2 ** 32 / x.raw.scale >= 1.7 * length ? x.raw : low.plain(x);
-  const cool = 2 ** head.stages;
-  const gate = chooseSmooth((y) => Math.exp(y / cool), {
-    key: `exp(x/${cool})`,
-    lo: -length,
-    hi: 0,
-    ...low.precision.exponential,
-    fractionBits: Math.log2(raw.scale as number),
-  });
+  const raw = x.raw && !x.order && typeof x.raw.scale === 'number' && 2 ** 32 / x.raw.scale >= 1.7 * -end ? x.raw : low.plain(x);
   const scores = b.gate('reshape', [raw], { shape: [1, dimAttr(n), dimAttr(keys)] }, { ...raw, shape: [1, n, keys], label: undefined })[0];
   const rows = { kind: 'share' as const, bits: 32, shape: [1, n] as Dim[] };
   const square = { kind: 'share' as const, bits: 32, shape: [1, n, keys] as Dim[] };
   const squares = squareMeans([head]);
-  const a = soft.exp(scores, [{ scale: raw.scale as number, gate, phase: hi + headroom }], squares.hi);
+  const a = soft.exp(scores, [soft.fitted(head, raw.scale as number)], squares.hi);
   let wire = soft.first(a, squares, rows, square, head.stages === 2 ? finer : fine);
   for (let left = head.stages - 2; left > 0; left--) wire = soft.stage(wire, 0, rows, square, left === 1 ? finer : fine);
   const z = soft.last(wire, 0, rows, square);

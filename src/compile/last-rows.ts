@@ -35,8 +35,16 @@ export function lastRowsOnly(graph: Graph, calibration: Calibration): { graph: G
   for (const { outputs } of [...graph.nodes].reverse())
     for (const name of outputs) {
       const readers = consumers.get(name) ?? [];
-      const lastOnly = (c: GraphNode): boolean => isLastRow(graph, c) || (short.has(c.outputs[0]) && rowInputs(c).includes(name) && !readsWhole(c, name));
-      if (rows.has(name) && readers.length > 0 && !graph.outputs.includes(name) && producers.get(name)!.op in byRow && readers.every(lastOnly)) short.add(name);
+      const lastOnly = (c: GraphNode): boolean =>
+        isLastRow(graph, c) || (short.has(c.outputs[0]) && rowInputs(c).includes(name) && !readsWhole(c, name));
+      if (
+        rows.has(name) &&
+        readers.length > 0 &&
+        !graph.outputs.includes(name) &&
+        producers.get(name)!.op in byRow &&
+        readers.every(lastOnly)
+      )
+        short.add(name);
     }
 
   const values = new Map(calibration.values);
@@ -90,5 +98,12 @@ const readsWhole = (node: GraphNode, name: string): boolean => node.op === 'Atte
 function isLastRow(graph: Graph, { op, inputs }: GraphNode): boolean {
   if (op !== 'Slice') return false;
   const [starts, ends, axes, steps] = inputs.slice(1).map((name) => graph.constants.get(name)?.data);
-  return starts?.length === 1 && starts[0] === -1 && ends !== undefined && ends[0] >= 2 ** 31 && axes?.[0] === 0 && (steps === undefined || steps[0] === 1);
+  return (
+    starts?.length === 1 &&
+    starts[0] === -1 &&
+    ends !== undefined &&
+    ends[0] >= 2 ** 31 &&
+    axes?.[0] === 0 &&
+    (steps === undefined || steps[0] === 1)
+  );
 }

@@ -40,6 +40,12 @@ export interface Sequence {
 export const sequencesOf = (params: Params): Sequence[] =>
   Array.from({ length: params.sequences ?? 1 }, (_, i) => ({ slot: params[numbered('slot', i)] ?? 0, past: params[numbered('past', i)] ?? 0 }));
 
+/** The parameters that say this. */
+export const sequenceParams = (sequences: readonly Sequence[]): Record<string, number> => ({
+  sequences: sequences.length,
+  ...Object.fromEntries(sequences.flatMap(({ slot, past }, i) => [[numbered('slot', i), slot], [numbered('past', i), past]])),
+});
+
 /** The name of a parameter that each sequence has, for sequence i of a step. */
 export const numbered = (name: string, i: number): string => (i === 0 ? name : `${name}.${i}`);
 

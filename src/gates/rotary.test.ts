@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { sequenceParams } from './gate.ts';
 import { Case, integers } from './gate.case.ts';
 import { turn } from './rotary.ts';
 
@@ -32,5 +33,26 @@ describe('rotary', () => {
         });
         for (const j of [6, 7]) expect(data[at(j)]).toBe(x[at(j)] * 4096);
       }
+  });
+  test('rows of several sequences stand where each has its own; the last ones of a longer step at its end', () => {
+    const x = integers(4 * 2, 2 ** 16);
+    const turned = (params: Record<string, number>): Float64Array => {
+      const c = new Case();
+      c.output(c.gate('rotary', [c.input([4, 2])], { d: 2, frequencies: [0.3], bits: 12 }));
+      return c.run([x], { params })[0].data;
+    };
+    const at = (positions: number[]): number[] =>
+      positions.flatMap((p, row) => {
+        const [cos, sin] = [Math.cos(0.3 * p), Math.sin(0.3 * p)].map((v) => Math.round(4096 * v));
+        const [a, b] = x.slice(2 * row, 2 * row + 2);
+        return [a * cos - b * sin, b * cos + a * sin];
+      });
+    const two = sequenceParams([
+      { slot: 0, past: 5 },
+      { slot: 1, past: 20 },
+    ]);
+    expect([...turned(two)]).toEqual(at([5, 6, 20, 21]));
+    expect([...turned({ ...two, n: 10 })]).toEqual(at([8, 9, 23, 24]));
+    expect([...turned({ past: 7, n: 6 })]).toEqual(at([9, 10, 11, 12]));
   });
 });

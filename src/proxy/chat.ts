@@ -4,6 +4,7 @@ import { checkSampling, type Piece } from '../tasks/generate/index.ts';
 import type { TextTokenizer } from '../tasks/text.ts';
 import { type Engine, promptTokens, settings, type Usage, usageOf } from './engine.ts';
 import { bad } from './errors.ts';
+import { interleave } from './interleave.ts';
 import type { TextModel } from './models.ts';
 import { promptOf } from './prompt.ts';
 import type { ChatRequest } from './schema.ts';
@@ -14,9 +15,12 @@ interface Delta {
   readonly text: string;
   readonly logprob?: object;
   readonly calls?: readonly ToolCall[];
+  /** With the last one. */
+  readonly finish?: Finish;
 }
+type Finish = 'stop' | 'length' | 'tool_calls';
 interface Choice {
-  readonly finish: 'stop' | 'length' | 'tool_calls';
+  readonly finish: Finish;
   readonly tokens: number;
   readonly cached: number;
 }
@@ -50,13 +54,19 @@ export function chat(engine: Engine, model: TextModel, owner: string, r: ChatReq
       const text = reader.push(value.text);
       if (done) {
         const { text: rest, calls } = reader.end();
-        yield { text: text + rest, calls };
-        return { finish: calls.length > 0 ? 'tool_calls' : value.reason, tokens, cached: value.cached };
+        const finish = calls.length > 0 ? 'tool_calls' : value.reason;
+        yield { text: text + rest, calls, finish };
+        return { finish, tokens, cached: value.cached };
       }
       tokens++;
       yield { text, ...(r.logprobs ? { logprob: logprobOf(model.tokenizer, value) } : {}) };
     }
   }
+  const all = (signal: AbortSignal) =>
+    interleave(
+      choices.map((_, i) => run(i, signal)),
+      engine.atOnce,
+    );
   const total = (done: readonly Choice[]): Usage =>
     usageOf(
       prompt.length,
@@ -73,37 +83,32 @@ export function chat(engine: Engine, model: TextModel, owner: string, r: ChatReq
         choices: [{ index, delta, logprobs, finish_reason: finish }],
         ...usage,
       });
-      const done: Choice[] = [];
-      for (const index of choices.keys()) {
-        yield chunk(index, { role: 'assistant', content: '' }, null);
-        const deltas = run(index, signal);
-        let step = await deltas.next();
-        for (; !step.done; step = await deltas.next()) {
-          const { text, logprob, calls = [] } = step.value;
-          if (text !== '' || logprob) yield chunk(index, { content: text }, null, logprob && { content: [logprob], refusal: null });
-          for (const [i, call] of calls.entries()) yield chunk(index, { tool_calls: [{ index: i, ...call }] }, null);
-        }
-        yield chunk(index, {}, step.value.finish);
-        done.push(step.value);
+      for (const index of choices.keys()) yield chunk(index, { role: 'assistant', content: '' }, null);
+      const deltas = all(signal);
+      let step = await deltas.next();
+      for (; !step.done; step = await deltas.next()) {
+        const [index, { text, logprob, calls = [], finish }] = step.value;
+        if (text !== '' || logprob) yield chunk(index, { content: text }, null, logprob && { content: [logprob], refusal: null });
+        for (const [i, call] of calls.entries()) yield chunk(index, { tool_calls: [{ index: i, ...call }] }, null);
+        if (finish) yield chunk(index, {}, finish);
       }
+      const done = step.value;
       if (r.stream_options?.include_usage) yield { ...head, object: 'chat.completion.chunk', choices: [], usage: total(done) };
     },
     async answer(signal) {
-      const done: Choice[] = [];
-      const made: object[] = [];
-      for (const index of choices.keys()) {
-        let content = '';
-        const logprobs: object[] = [];
-        let tool_calls: readonly ToolCall[] = [];
-        const deltas = run(index, signal);
-        let step = await deltas.next();
-        for (; !step.done; step = await deltas.next()) {
-          content += step.value.text;
-          if (step.value.logprob) logprobs.push(step.value.logprob);
-          tool_calls = step.value.calls ?? tool_calls;
-        }
+      const made = choices.map(() => ({ content: '', logprobs: [] as object[], tool_calls: [] as readonly ToolCall[] }));
+      const deltas = all(signal);
+      let step = await deltas.next();
+      for (; !step.done; step = await deltas.next()) {
+        const [index, { text, logprob, calls }] = step.value;
+        made[index].content += text;
+        if (logprob) made[index].logprobs.push(logprob);
+        if (calls) made[index].tool_calls = calls;
+      }
+      const done = step.value;
+      const answers = made.map(({ content, logprobs, tool_calls }, index) => {
         const called = tool_calls.length > 0;
-        made.push({
+        return {
           index,
           message: {
             role: 'assistant',
@@ -112,11 +117,10 @@ export function chat(engine: Engine, model: TextModel, owner: string, r: ChatReq
             ...(called ? { tool_calls } : {}),
           },
           logprobs: r.logprobs ? { content: logprobs, refusal: null } : null,
-          finish_reason: step.value.finish,
-        });
-        done.push(step.value);
-      }
-      return { ...head, object: 'chat.completion', choices: made, usage: total(done) };
+          finish_reason: done[index].finish,
+        };
+      });
+      return { ...head, object: 'chat.completion', choices: answers, usage: total(done) };
     },
   };
 }

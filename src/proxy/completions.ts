@@ -3,11 +3,17 @@ import { randomUUID } from 'node:crypto';
 import { checkSampling, type Piece } from '../tasks/generate/index.ts';
 import { type Ended, type Engine, promptTokens, settings, usageOf } from './engine.ts';
 import { bad } from './errors.ts';
+import { interleave } from './interleave.ts';
 import type { TextModel } from './models.ts';
 import type { CompletionRequest } from './schema.ts';
 
 /** What OpenAI takes when nothing is said. */
 const usualTokens = 16;
+
+interface Choice {
+  readonly ended: Ended;
+  readonly tokens: number;
+}
 
 export interface Completion {
   stream(signal: AbortSignal): AsyncGenerator<object, void>;
@@ -28,24 +34,26 @@ export function completion(engine: Engine, model: TextModel, owner: string, r: C
   const choices = prompts.flatMap((p) => options.map((o) => ({ ...p, options: o })));
   const head = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model: r.model };
 
-  async function* run(
-    index: number,
-    signal: AbortSignal,
-  ): AsyncGenerator<{ text: string; piece?: Piece }, { ended: Ended; tokens: number }> {
+  async function* run(index: number, signal: AbortSignal): AsyncGenerator<{ text: string; piece?: Piece; finish?: string }, Choice> {
     const { ids, echo, options } = choices[index];
     if (echo !== '') yield { text: echo };
     const pieces = engine.run({ model, owner, prompt: ids, options, signal });
     for (let tokens = 0; ; tokens++) {
       const { done, value } = await pieces.next();
-      yield { text: value.text, piece: done ? undefined : value };
+      yield done ? { text: value.text, finish: value.reason } : { text: value.text, piece: value };
       if (done) return { ended: value, tokens };
     }
   }
-  const total = (tokens: number, cached: number): object =>
+  const all = (signal: AbortSignal) =>
+    interleave(
+      choices.map((_, i) => run(i, signal)),
+      engine.atOnce,
+    );
+  const total = (done: readonly Choice[]): object =>
     usageOf(
       prompts.reduce((sum, p) => sum + p.ids.length, 0),
-      tokens,
-      cached,
+      done.reduce((sum, c) => sum + c.tokens, 0),
+      done.reduce((sum, c) => sum + c.ended.cached, 0),
     );
   const logprobs = (pieces: readonly Piece[], from: number): object | null => {
     if (r.logprobs == null) return null;
@@ -67,40 +75,39 @@ export function completion(engine: Engine, model: TextModel, owner: string, r: C
   return {
     async *stream(signal) {
       const usage = r.stream_options?.include_usage ? { usage: null } : {};
-      let [tokens, cached] = [0, 0];
-      for (const index of choices.keys()) {
-        const pieces = run(index, signal);
-        let length = 0;
-        let step = await pieces.next();
-        for (; !step.done; step = await pieces.next()) {
-          const { text, piece } = step.value;
-          if (text !== '' || (piece && r.logprobs != null))
-            yield { ...head, choices: [{ index, text, logprobs: logprobs(piece ? [piece] : [], length), finish_reason: null }], ...usage };
-          length += text.length;
-        }
-        tokens += step.value.tokens;
-        cached += step.value.ended.cached;
-        yield { ...head, choices: [{ index, text: '', logprobs: null, finish_reason: step.value.ended.reason }], ...usage };
+      const lengths = choices.map(() => 0);
+      const pieces = all(signal);
+      let step = await pieces.next();
+      for (; !step.done; step = await pieces.next()) {
+        const [index, { text, piece, finish }] = step.value;
+        if (text !== '' || (piece && r.logprobs != null))
+          yield {
+            ...head,
+            choices: [{ index, text, logprobs: logprobs(piece ? [piece] : [], lengths[index]), finish_reason: null }],
+            ...usage,
+          };
+        lengths[index] += text.length;
+        if (finish) yield { ...head, choices: [{ index, text: '', logprobs: null, finish_reason: finish }], ...usage };
       }
-      if (r.stream_options?.include_usage) yield { ...head, choices: [], usage: total(tokens, cached) };
+      if (r.stream_options?.include_usage) yield { ...head, choices: [], usage: total(step.value) };
     },
     async answer(signal) {
-      let [tokens, cached] = [0, 0];
-      const made: object[] = [];
-      for (const index of choices.keys()) {
-        let text = '';
-        const list: Piece[] = [];
-        const pieces = run(index, signal);
-        let step = await pieces.next();
-        for (; !step.done; step = await pieces.next()) {
-          text += step.value.text;
-          if (step.value.piece) list.push(step.value.piece);
-        }
-        tokens += step.value.tokens;
-        cached += step.value.ended.cached;
-        made.push({ index, text, logprobs: logprobs(list, 0), finish_reason: step.value.ended.reason });
+      const made = choices.map(() => ({ text: '', pieces: [] as Piece[] }));
+      const pieces = all(signal);
+      let step = await pieces.next();
+      for (; !step.done; step = await pieces.next()) {
+        const [index, { text, piece }] = step.value;
+        made[index].text += text;
+        if (piece) made[index].pieces.push(piece);
       }
-      return { ...head, choices: made, usage: total(tokens, cached) };
+      const done = step.value;
+      const answers = made.map(({ text, pieces }, index) => ({
+        index,
+        text,
+        logprobs: logprobs(pieces, 0),
+        finish_reason: done[index].ended.reason,
+      }));
+      return { ...head, choices: answers, usage: total(done) };
     },
   };
 }

@@ -14,7 +14,7 @@ export interface EngineLimits extends KeepLimits {
   readonly queue: number;
 }
 
-export const engineLimits: EngineLimits = { atOnce: 4, queue: 64, bytes: 2 ** 30, count: 8, seconds: 300 };
+export const engineLimits: EngineLimits = { atOnce: 8, queue: 64, bytes: 2 ** 30, count: 8, seconds: 300 };
 
 export interface Job {
   readonly model: TextModel;
@@ -36,8 +36,10 @@ export interface Ended extends Ending {
 export class Engine {
   private readonly turns: Turns;
   readonly sequences: Sequences;
+  readonly atOnce: number;
 
   constructor(limits: EngineLimits) {
+    this.atOnce = limits.atOnce;
     this.turns = new Turns(limits.atOnce, limits.queue);
     this.sequences = new Sequences(limits);
   }
@@ -69,13 +71,14 @@ export class Engine {
               whole = true;
               return logits;
             } catch (e) {
-              if (now.ids.length > cached || !(await this.madeRoom(e, cached > 0))) throw e;
+              if (!(await this.madeRoom(e, now.ids.length > 0))) throw e;
               signal.throwIfAborted();
               close(now);
+              // All that the cache held is read again.
+              next = [...now.ids, ...next];
               now = await opened();
               sequence = now;
               cached = 0;
-              next = prompt;
             }
         },
       };
@@ -91,12 +94,12 @@ export class Engine {
   }
 
   /**
-   * Whether a first step that failed may go better in a fresh sequence: when it went on from a kept one, which parties let go of as they
-   * like; or when a sequence that is kept for later can make room for it.
+   * Whether a step that failed may go better in a fresh sequence: when it leaned on a cache, which parties let go of as they like, and which
+   * is gone where another sequence of its session failed; or when a sequence that is kept for later can make room for it.
    */
-  private async madeRoom(e: unknown, kept: boolean): Promise<boolean> {
+  private async madeRoom(e: unknown, leaned: boolean): Promise<boolean> {
     if (!(e instanceof SubrosaError && e.retryable)) return false;
-    return kept || ((e.code === 'busy' || e.code === 'out-of-memory') && this.sequences.dropOldest());
+    return leaned || ((e.code === 'busy' || e.code === 'out-of-memory') && this.sequences.dropOldest());
   }
 }
 

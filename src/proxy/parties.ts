@@ -2,7 +2,7 @@
 import { type Client, type ConnectOptions, connect, SubrosaError } from '../client/index.ts';
 import { type ClientModel, loadModel, loadTokenizer } from '../client/model.ts';
 import { pipeline } from '../client/pipeline.ts';
-import { limitsOf, privateDecoder } from '../tasks/generate/index.ts';
+import { Batch, limitsOf } from '../tasks/generate/index.ts';
 import { type EmbeddingModel, type TextModel, textModel } from './models.ts';
 
 export interface AtParties {
@@ -26,6 +26,8 @@ export async function modelAtParties(options: ConnectOptions): Promise<AtParties
 
 async function language(client: Client, { generation, maxTokens, before, after }: ClientModel): Promise<TextModel> {
   const limits = limitsOf(client.manifest.params);
+  // Texts that are made at the same time are sequences of one session, as many as it takes.
+  const sessions: { readonly session: Client; readonly batch: Batch }[] = [];
   const file = async (name: string): Promise<object> => JSON.parse(new TextDecoder().decode(await client.file(name))) as object;
   const config = 'tokenizer_config.json';
   return {
@@ -40,9 +42,24 @@ async function language(client: Client, { generation, maxTokens, before, after }
     // The caches are the parties', who make room for a whole sequence each time.
     bytesPerToken: 0,
     open() {
-      const session = client.session();
-      const decoder = privateDecoder((inputs, params, signal) => session.run(inputs, { params, signal }), { before, after }, limits);
-      return Object.assign(decoder, { close: () => session.close() });
+      let at = sessions.find(({ batch }) => batch.size < limits.sequences);
+      if (!at) {
+        const session = client.session();
+        const run: ConstructorParameters<typeof Batch>[0] = (inputs, params, signal) => session.run(inputs, { params, signal });
+        at = { session, batch: new Batch(run, { before, after }, limits) };
+        sessions.push(at);
+      }
+      const { session, batch } = at;
+      const decoder = batch.decoder();
+      const leave = decoder.close;
+      return Object.assign(decoder, {
+        close: async () => {
+          leave();
+          if (batch.size > 0 || !sessions.includes(at)) return;
+          sessions.splice(sessions.indexOf(at), 1);
+          await session.close();
+        },
+      });
     },
   };
 }

@@ -54,20 +54,24 @@ export function powers(times: number, width = 3): Program {
   };
 }
 
-/** x's rows join the session's `keys`; y = q·(all of them)ᵀ, [n, keys], those that are not there counted as zeros. */
-export function remembers(width = 32, keys = 16): Program {
+/**
+ * x's rows join the `keys` of their sequences; y = q·(all of them)ᵀ, [n, keys], those that are not there counted as zeros. A step has so many
+ * sequences at most.
+ */
+export function remembers(width = 32, keys = 16, sequences = 1): Program {
   const whole = { scale: 1, bound: 2 ** 31 };
   const rows = ['n', width];
   const view = { offset: 0, batch: 0, row: width };
-  const shape = [{ dim: 'n' }, keys];
-  const product = {
-    ...{ batch: 1, M: { dim: 'n' }, N: keys, K: width, shape: [1, ...shape] },
-    ...{ a: view, b: { ...view, transposed: true }, c: { ...view, row: keys } },
-  };
+  const product = { groups: 1, n: { dim: 'n' }, keys, sequences: { dim: 'sequences' }, d: width, q: view, kv: view };
   return {
     ...base,
     name: 'remembers',
-    params: { n: { min: 1, max: 4 }, past: { min: 0, max: keys, shapes: false } },
+    params: {
+      n: { min: 1, max: 4 },
+      sequences: { min: 1, max: sequences, usual: 1 },
+      past: { min: 0, max: keys, shapes: false },
+      slot: { min: 0, max: sequences - 1, shapes: false, usual: 0 },
+    },
     tensors: [share(whole), share(whole), ...[0, 1, 2].map(() => share({ ...whole, kind: 'wire' })), share(whole), share(whole)],
     inputs: ['x', 'q'].map((name, tensor) => ({ name, tensor, shape: rows, ...whole })),
     outputs: [{ name: 'y', tensor: 6 }],
@@ -75,8 +79,8 @@ export function remembers(width = 32, keys = 16): Program {
       { id: 0, gate: 'open', layer: 'a', in: [0], out: [2], attrs: null },
       { id: 1, gate: 'cache', layer: 'a', in: [2], out: [3], attrs: { keys } },
       { id: 2, gate: 'open', layer: 'a', in: [1], out: [4], attrs: null },
-      { id: 3, gate: 'matmulShared', layer: 'a', in: [4, 3], out: [5], attrs: product },
-      { id: 4, gate: 'reveal', layer: 'a', in: [5], out: [6], attrs: { s: 0, bits: 32, shape } },
+      { id: 3, gate: 'attendScores', layer: 'a', in: [4, 3], out: [5], attrs: product },
+      { id: 4, gate: 'reveal', layer: 'a', in: [5], out: [6], attrs: { s: 0, bits: 32, shape: [{ dim: 'n' }, keys] } },
     ],
   };
 }

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { integers, threeKernels } from '../gates/gate.case.ts';
-import type { Params } from '../program/program.ts';
+import { type Params, sequenceParams, withUsual } from '../program/program.ts';
 import { type Kernels, packedBytes } from '../ring/kernels/kernels.ts';
 import { cacheBytes } from '../runtime/caches.ts';
 import { stepBytes } from '../runtime/footprint.ts';
@@ -21,6 +21,7 @@ const [width, keys] = [32, 16];
 const roles: readonly Role[] = ['p0', 'p1', 'dealer'];
 
 const program = remembers(width, keys);
+const whole = (params: Params): Params => withUsual(program.params, params);
 
 /** Memory for so many sessions' caches at a party, filled with what is not zero; who holds the models is counted. */
 function kept(sessions: number) {
@@ -102,6 +103,42 @@ test('steps of interleaved sessions see the rows of their own, and rows that are
   await b.step(2, 6);
 });
 
+test('sequences of one session step together and apart, each with its rows', async () => {
+  const batched = remembers(width, keys, 2);
+  const net = new Net({ stores: roles.map((role, i) => oneModel(hash, loadModel(batched, role, threeKernels()[i], none))) });
+  const session = await net.session(undefined, batched);
+  const rows = [new Float64Array(keys * width), new Float64Array(keys * width)];
+  const past = [0, 0];
+  for (const [n, ...slots] of [
+    [2, 1],
+    [1, 0, 1],
+    [1, 1, 0],
+    [2, 0],
+    [2, 1, 0],
+  ]) {
+    const [x, q] = [integers(n * slots.length * width, 2 ** 12), integers(width, 2 ** 12)];
+    slots.forEach((slot, i) => void rows[slot].set(x.slice(i * n * width, (i + 1) * n * width), past[slot] * width));
+    const queries = slots.flatMap(() => Array.from({ length: n }, () => q).flat());
+    const { y } = await session.run(shaped(x, queries), sequenceParams(slots.map((slot) => ({ slot, past: past[slot] }))));
+    slots.forEach((slot, i) => {
+      past[slot] += n;
+      for (let j = 0; j < past[slot]; j++) {
+        const sum = q.reduce((s, v, k) => s + v * rows[slot][j * width + k], 0);
+        expect(y.data[i * n * keys + j]).toBe(sum);
+      }
+    });
+  }
+  const refused = (...sequences: { slot: number; past: number }[]) =>
+    expect(session.run(same(sequences.length), sequenceParams(sequences))).rejects;
+  await refused({ slot: 0, past: 0 }, { slot: 0, past: 1 }).toMatchObject({ code: 'bad-input', message: /one slot/ });
+  await refused({ slot: 2, past: 0 }).toMatchObject({ code: 'bad-input' });
+  await expect(session.run(same(3), sequenceParams([0, 1].map((slot) => ({ slot, past: 0 }))))).rejects.toMatchObject({
+    code: 'bad-input',
+    message: /3 rows are not those of 2 sequences/,
+  });
+  await refused({ slot: 0, past: 6 }, { slot: 1, past: 8 }).toMatchObject({ code: 'bad-message', message: /has 7 rows in slot 1/ });
+});
+
 describe('a past', () => {
   test.each([[{}], [{ past: -1 }], [{ past: keys + 1 }], [{ past: 0.5 }], [{ past: keys - 1 }], [{ past: 0, n: 1 }], [{ past: 0, m: 2 }]])(
     'is refused before anything is sent: %j',
@@ -124,7 +161,7 @@ describe('a past', () => {
     const links = host.net.client();
     await reader(links);
     const number = host.net.of(frames.seed)[0].session;
-    const input = (i: 0 | 1, past: number) => encodeInput(0, { n: 1, past }, i === 0 ? randomBytes(32) : randomBytes(8 * width));
+    const input = (i: 0 | 1, past: number) => encodeInput(0, whole({ n: 1, past }), i === 0 ? randomBytes(32) : randomBytes(8 * width));
     for (const i of [0, 1] as const) links[i].send(frames.input, number, 0, input(i, i === party ? 1 : 0));
     await settle();
     expect(host.net.of(frames.opening)).toEqual([]);
@@ -134,11 +171,12 @@ describe('a past', () => {
     [{ n: 1, past: 3 }, /has 2 rows/],
     [{ n: 4, past: keys - 2 }, /has 2 rows/],
     [{ n: 1 }, /past = undefined/],
+    [{ n: 2, sequences: 2, past: 0, 'past.1': 0, 'slot.1': 1 }, /sequences = 2/],
   ])('that only the dealer is told is refused: %j', async (params, message) => {
     const a = await reader();
     await a.step(2);
     const number = host.net.of(frames.seed)[0].session;
-    host.net.toDealer[1].send(frames.step, number, 0, encode({ step: 7, params }));
+    host.net.toDealer[1].send(frames.step, number, 0, encode({ step: 7, params: whole(params) }));
     await settle();
     expect(host.net.of(frames.failed, 'p1').map((f) => new TextDecoder().decode(f.payload))[0]).toMatch(message);
     expect(host.net.dealer.load().sessions).toBe(0);
@@ -149,7 +187,7 @@ describe('a past', () => {
     for (let i = 0; i < 4; i++) await a.step(i === 3 ? 3 : 4);
     const number = host.net.of(frames.seed)[0].session;
     const before = host.net.of(frames.opening).length;
-    const input = (i: 0 | 1) => encodeInput(9, { n: 2, past: keys - 1 }, i === 0 ? randomBytes(32) : randomBytes(16 * width));
+    const input = (i: 0 | 1) => encodeInput(9, whole({ n: 2, past: keys - 1 }), i === 0 ? randomBytes(32) : randomBytes(16 * width));
     for (const i of [0, 1] as const) links[i].send(frames.input, number, 9, input(i));
     await settle();
     expect(host.net.of(frames.opening)).toHaveLength(before);

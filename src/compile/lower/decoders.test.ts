@@ -9,6 +9,8 @@ import { rewrite } from '../../graph/rewrite/index.ts';
 import { importPretrained } from '../../import/families/index.ts';
 import { toTensorData } from '../../import/safetensors.ts';
 import { saveSafetensors } from '../../import/safetensors-file.ts';
+import { cost } from '../../program/cost.ts';
+import { sequenceParams } from '../../program/program.ts';
 import { random } from '../../runtime/local.ts';
 import { prefixCaches } from '../../tasks/generate/decoder.ts';
 import { calibrate } from '../calibrate.ts';
@@ -59,34 +61,75 @@ describe.each(cases.map((c) => c.label))('%s', (label) => {
   const samples = Array.from({ length: 24 }, (_, i) => ({ ...rowsOf(tokens(4 + (i % 9), vocab), 1), ...first }));
   const calibration = calibrate(graph, samples);
 
-  test.each(['public', 'private'] as const)('%s weights', (weights) => {
+  /** A sequence as the interpreter goes on with it. */
+  class Plain {
+    caches = first;
+    past = prefix.length;
+    step(rows: Record<string, Tensor>): Float32Array {
+      const want = interpret(graph, { ...rows, ...this.caches });
+      const grown = (graph.caches ?? []).map(({ input: name, output }): [string, Tensor] => {
+        const [a, b] = [this.caches[name], want[output]];
+        return [name, tensor([...(a.data as Float32Array), ...(b.data as Float32Array)], [a.shape[0] + b.shape[0], a.shape[1]])];
+      });
+      this.caches = Object.fromEntries(grown);
+      this.past += Object.values(rows)[0].shape[0];
+      return want.logits.data as Float32Array;
+    }
+  }
+
+  test.each(['public', 'private'] as const)('%s weights: one sequence, then three that go on together and apart', (weights) => {
     const compiled = compile(graph, calibration, { weights, max: { n: 8, keys: 16 }, prefix: new Map(Object.entries(first)) });
     const cluster = clusterOf(compiled);
     const { program } = compiled;
     const [input] = program.inputs;
     const scale = program.tensors[program.outputs[0].tensor].scale as number;
-    for (let session = 0; session < 2; session++) {
+    // Rows for each, and the slots of those that step.
+    const one = [[5], [1], [1], [3]].map(([n]) => [n, [0]] as const);
+    const several = [
+      [5, [2]],
+      [2, [0, 1]],
+      [1, [1, 2, 0]],
+      [1, [2]],
+      [3, [0, 2]],
+      [1, [0, 1, 2]],
+    ] as const;
+    for (const steps of [one, several]) {
       cluster.newSession();
       const keys = [random(32), random(32), random(32)] as const;
-      let caches = first;
-      let past = prefix.length;
-      for (const [step, n] of [5, 1, 1, 3].entries()) {
-        const rows = rowsOf(tokens(n, vocab), past);
-        const want = interpret(graph, { ...rows, ...caches });
-        const words = Array.from(rows[input.name].data as Float32Array, (v) => Math.round(v * input.scale));
-        const got = cluster.run({ n, keys: 16 }, { [input.name]: words }, { step, keys, params: { past } });
-        const logits = want.logits.data as Float32Array;
-        const most = logits.reduce((m, v) => Math.max(m, Math.abs(v)), 1);
-        logits.forEach((v, i) => {
-          expect(Math.abs(v - got.logits.data[i] / scale), `session ${session}, step ${step}, logit ${i}`).toBeLessThan(0.03 * most);
-        });
-        const grown = (graph.caches ?? []).map(({ input: name, output }): [string, Tensor] => {
-          const [a, b] = [caches[name], want[output]];
-          return [name, tensor([...(a.data as Float32Array), ...(b.data as Float32Array)], [a.shape[0] + b.shape[0], a.shape[1]])];
-        });
-        caches = Object.fromEntries(grown);
-        past += n;
+      const sequences = [new Plain(), new Plain(), new Plain()];
+      for (const [step, [n, slots]] of steps.entries()) {
+        const params = sequenceParams(slots.map((slot) => ({ slot, past: sequences[slot].past })));
+        const rows = slots.map((slot) => rowsOf(tokens(n, vocab), sequences[slot].past));
+        const words = rows.flatMap((r) => Array.from(r[input.name].data as Float32Array, (v) => Math.round(v * input.scale)));
+        const got = cluster.run(
+          { n: n * slots.length, keys: 16, sequences: slots.length },
+          { [input.name]: words },
+          { step, keys, params },
+        );
+        for (const [i, slot] of slots.entries()) {
+          const logits = sequences[slot].step(rows[i]);
+          const most = logits.reduce((m, v) => Math.max(m, Math.abs(v)), 1);
+          logits.forEach((v, j) => {
+            const off = Math.abs(v - got.logits.data[i * vocab + j] / scale);
+            expect(off, `step ${step}, slot ${slot}, logit ${j}`).toBeLessThan(0.03 * most);
+          });
+        }
       }
     }
+  });
+
+  test('of the last layer, and of the vocabulary, a prompt takes the last row alone', () => {
+    const { program } = compile(graph, calibration, { weights: 'public', max: { n: 8, keys: 16 }, prefix: new Map(Object.entries(first)) });
+    const macs = (n: number, sequences: number, layer: RegExp): number =>
+      cost(program, { n, keys: 16, sequences })
+        .layers.filter((l) => layer.test(l.layer))
+        .reduce((sum, l) => sum + l.partyMacs, 0);
+    expect(macs(1, 1, /lm_head/)).toBeGreaterThan(0);
+    expect(macs(8, 1, /lm_head/)).toBe(macs(1, 1, /lm_head/));
+    const last = (graph.caches ?? []).length / 2 - 1;
+    const mlp = new RegExp(`^(layers|h)\\.${last}\\.mlp`);
+    expect(macs(1, 1, mlp)).toBeGreaterThan(0);
+    expect(macs(8, 1, mlp)).toBe(macs(1, 1, mlp));
+    expect(macs(8, 4, mlp)).toBe(4 * macs(1, 1, mlp));
   });
 });

@@ -147,6 +147,34 @@ test('P0 gets a seed, P1 words that are others each time the same is asked', asy
   const [a, b] = bodies[1].map((body) => body.slice(-64));
   expect(a.filter((byte, i) => byte === b[i]).length).toBeLessThan(8);
 });
+test('texts that are made at the same time are rows of the same steps, and come out as if alone', async () => {
+  const said = (content: string, n?: number, seed?: number) =>
+    openai.chat.completions.create({
+      model: 'tiny',
+      messages: [{ role: 'user', content }],
+      temperature: n ? 1 : 0,
+      seed,
+      n,
+      max_tokens: 6,
+    });
+  const texts = (c: OpenAI.ChatCompletion): (string | null)[] => c.choices.map(({ message }) => message.content);
+  const questions = ['Hi', 'Hello', 'x'];
+  const alone: (string | null)[] = [];
+  let from = steps();
+  for (const q of questions) alone.push(...texts(await said(q)));
+  const apart = steps() - from;
+  from = steps();
+  const together = (await Promise.all(questions.map((q) => said(q)))).flatMap(texts);
+  expect(together).toEqual(alone);
+  // A step for each prompt, of which lengths differ, then one a token for all; their starts may be a step apart.
+  expect(steps() - from).toBeLessThanOrEqual(apart / 2);
+  expect(net.asked.some((r) => /sequences=3/.test(r.path))).toBe(true);
+  from = steps();
+  const choices = await said('Hi', 3, 7);
+  expect(steps() - from).toBeLessThanOrEqual(9);
+  expect(new Set(texts(choices)).size).toBeGreaterThan(1);
+  expect(texts(await said('Hi', 3, 7))).toEqual(texts(choices));
+});
 test('sessions end with the proxy', async () => {
   await close();
   close = async () => {};

@@ -171,7 +171,7 @@ describe('a past', () => {
     [{ n: 1, past: 3 }, /has 2 rows/],
     [{ n: 4, past: keys - 2 }, /has 2 rows/],
     [{ n: 1 }, /past = undefined/],
-    [{ n: 2, sequences: 2, past: 0, 'past.1': 0, 'slot.1': 1 }, /sequences = 2/],
+    [{ n: 2, sequences: 2, past: 0, 'past.1': 0, 'slot.1': 1 }, /parameters are n, sequences/],
   ])('that only the dealer is told is refused: %j', async (params, message) => {
     const a = await reader();
     await a.step(2);

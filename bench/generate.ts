@@ -1,11 +1,11 @@
 /**
  * A language model that goes on from a text, in real processes: two parties, a dealer and this client on one machine, over mutual TLS.
  *
- *   npm run bench:generate -- [MODEL …] [--weights public|private] [--tokens N] [--profile] [--json]
+ *   npm run bench:generate -- [MODEL …] [--weights public|private] [--tokens N] [--sequences N] [--profile] [--json]
  *
  * MODEL: what 'subrosa compile' wrote; smollm2's folders in .subrosa/compiled unless told. Prefill (64 tokens) and decode apart, warm: the
  * median of three prefills and of N tokens (default 24), bytes and rounds as counted on the links, memory of each role, and the plaintext
- * interpreter's seconds (one thread) for the same tokens in the same run.
+ * interpreter's seconds (one thread) for the same tokens in the same run. Then several sequences (default 4) that step together, a token each.
  */
 import { existsSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { readCompiled } from '../src/folder/index.ts';
 import { fastProducts } from '../src/graph/fast.ts';
 import { type RunStats, startCluster } from '../src/session/cluster.ts';
-import { type Decoder, limitsOf, plainDecoder, prefixCaches, privateDecoder } from '../src/tasks/generate/index.ts';
+import { Batch, type Decoder, limitsOf, plainDecoder, prefixCaches } from '../src/tasks/generate/index.ts';
 import { median } from './subjects.ts';
 
 const { values, positionals } = parseArgs({
@@ -22,11 +22,13 @@ const { values, positionals } = parseArgs({
   options: {
     weights: { type: 'string' },
     tokens: { type: 'string', default: '24' },
+    sequences: { type: 'string', default: '4' },
     profile: { type: 'boolean' },
     json: { type: 'boolean' },
   },
 });
 const tokens = Number(values.tokens);
+const sequences = Number(values.sequences);
 const prefills = 3;
 
 const compiled = join(import.meta.dirname, '..', '.subrosa', 'compiled');
@@ -62,6 +64,7 @@ interface Row {
   readonly prompt: number;
   readonly prefill: ReturnType<typeof spent>;
   readonly decode: ReturnType<typeof spent>;
+  readonly batched: ReturnType<typeof spent>;
   /** Seconds of the interpreter. */
   readonly plaintext: { readonly prefill: number; readonly decode: number };
   readonly rss: Readonly<Record<string, number>>;
@@ -98,7 +101,7 @@ async function measure(dir: string): Promise<Row> {
   const cluster = await startCluster(dir, { profile: values.profile ?? false, timeoutSeconds: 60 });
   try {
     const steps: RunStats[] = [];
-    const decoder = privateDecoder(
+    const batch = new Batch(
       async (inputs, params) => {
         const { outputs, stats } = await cluster.run(inputs, params);
         steps.push(stats);
@@ -107,6 +110,7 @@ async function measure(dir: string): Promise<Row> {
       client,
       limits,
     );
+    const decoder = batch.decoder();
     const anew = (): Promise<number> => {
       decoder.rewind(limits.prefix);
       return timed(decoder, vocabulary, prompt);
@@ -115,6 +119,11 @@ async function measure(dir: string): Promise<Row> {
     const prefill = spent(steps, await times(prefills, anew));
     await timed(decoder, vocabulary, 1);
     const decode = spent(steps, await times(tokens, () => timed(decoder, vocabulary, 1)));
+    const others = Array.from({ length: sequences - 1 }, () => batch.decoder());
+    const all = [decoder, ...others];
+    await Promise.all(all.map((d) => timed(d, vocabulary, 1)));
+    const together = async (): Promise<number> => Math.max(...(await Promise.all(all.map((d) => timed(d, vocabulary, 1)))));
+    const batched = spent(steps, await times(tokens, together));
     const row: Row = {
       model: client.name,
       weights: program.weights,
@@ -122,6 +131,7 @@ async function measure(dir: string): Promise<Row> {
       prompt,
       prefill,
       decode,
+      batched,
       plaintext,
       rss: await cluster.peakRss(),
     };
@@ -132,7 +142,7 @@ async function measure(dir: string): Promise<Row> {
   }
 }
 
-function show({ model, weights, prompt, prefill, decode, plaintext, rss }: Row): void {
+function show({ model, weights, prompt, prefill, decode, batched, plaintext, rss }: Row): void {
   console.log(`${model}, ${weights} weights`);
   const line = (name: string, s: typeof prefill, float: number): void => {
     const cpu = Object.values(s.cpu)
@@ -154,7 +164,10 @@ function show({ model, weights, prompt, prefill, decode, plaintext, rss }: Row):
   line(`prefill of ${prompt}`, prefill, plaintext.prefill);
   line('decode, a token', decode, plaintext.decode);
   const memory = Object.entries(rss).map(([role, bytes]) => `${role} ${Math.round(bytes / 2 ** 20)}`);
-  console.log(`  ${(1 / decode.seconds).toFixed(2)} tokens a second; ${memory.join(', ')} MiB`);
+  line(`${sequences} together, a token each`, batched, sequences * plaintext.decode);
+  console.log(
+    `  ${(1 / decode.seconds).toFixed(2)} tokens a second, ${(sequences / batched.seconds).toFixed(2)} of ${sequences} sequences; ${memory.join(', ')} MiB`,
+  );
 }
 
 fastProducts();

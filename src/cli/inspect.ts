@@ -174,7 +174,16 @@ function extended(binding: Binding): Set<number> {
   return found;
 }
 
-function look(t: BoundTensor, words: Float64Array, quarter: boolean, plain: Tensor | undefined): Seen {
+/** The value as the tensor has it: of a decoder's last layer, the last row alone. */
+function rowsOf(value: Tensor | undefined, { shape }: BoundTensor): Tensor['data'] | undefined {
+  if (!value) return undefined;
+  const [rows, width] = shape;
+  const last = shape.length === 2 && value.shape.length === 2 && value.shape[1] === width && value.shape[0] > rows;
+  return last ? value.data.subarray(value.data.length - rows * width) : value.data;
+}
+
+function look(t: BoundTensor, words: Float64Array, quarter: boolean, value: Tensor | undefined): Seen {
+  const plain = rowsOf(value, t);
   const scale = (i: number): number => (typeof t.scale === 'number' ? t.scale : t.scale[i % t.scale.length]);
   const allowed = 2 ** (t.bits - (quarter ? 2 : 1));
   let [max, most, worst, squares, power] = [0, 0, 0, 0, 0];
@@ -183,10 +192,10 @@ function look(t: BoundTensor, words: Float64Array, quarter: boolean, plain: Tens
     max = Math.max(max, Math.abs(v));
     most = Math.max(most, Math.abs(words[i]));
     if (plain) {
-      const e = Math.abs(v - plain.data[i]);
+      const e = Math.abs(v - plain[i]);
       worst = Math.max(worst, e);
       squares += e * e;
-      power += plain.data[i] * plain.data[i];
+      power += plain[i] * plain[i];
     }
   }
   const common = {
@@ -199,7 +208,7 @@ function look(t: BoundTensor, words: Float64Array, quarter: boolean, plain: Tens
     used: most / allowed,
     past_bound: most > allowed || (t.label !== undefined && max > t.bound),
   };
-  if (!plain || plain.data.length !== words.length) return common;
+  if (plain?.length !== words.length) return common;
   const rms = Math.sqrt(squares / Math.max(1, words.length));
   return { ...common, max_error: worst, rms_error: rms, relative: power > 0 ? Math.sqrt(squares / power) : rms };
 }

@@ -64,7 +64,7 @@ export function lastRowsOnly(graph: Graph, calibration: Calibration): { graph: G
     if (producer && normalisation.test(producer.op)) {
       const [x, ...rest] = producer.inputs;
       nodes.push({ ...producer, name: `${producer.name}.last`, inputs: [takeLast(x), ...rest], outputs: [last] });
-    } else nodes.push({ op: 'LastRow', name: `${name}/LastRow`, inputs: [name], outputs: [last], attrs: {} });
+    } else nodes.push({ op: 'LastRow', name: last, inputs: [name], outputs: [last], attrs: {} });
     return last;
   };
   const sequences = new Set<string>();

@@ -65,6 +65,19 @@ describe('in real processes', () => {
     expect(there.rounds_per_token).toBe(decode.rounds);
     expect(there.bytes_per_token / (decode.bytes.p0p1 + decode.bytes.dealer + decode.bytes.client)).toBeCloseTo(1, 1);
   });
+  test('inspect holds every layer against the plaintext, and of the last one its last row', async () => {
+    const report = JSON.parse(await ran(['inspect', 'public', 'The river runs', '--json'])) as {
+      layers: { layer: string }[];
+      gates: { layer: string; outputs: { shape: number[]; relative?: number }[] }[];
+    };
+    const layers = report.layers.map((l) => l.layer).filter((l) => /^layers\.\d+\.mlp$/.test(l));
+    expect(layers.length).toBeGreaterThan(1);
+    for (const layer of layers) {
+      const compared = report.gates.filter((g) => g.layer === layer).flatMap((g) => g.outputs.filter((o) => o.relative !== undefined));
+      expect(Math.max(...compared.map((o) => o.relative as number)), layer).toBeLessThan(0.1);
+      expect(compared.every((o) => (o.shape[0] === 1) === (layer === layers.at(-1)))).toBe(true);
+    }
+  });
   test('a conversation from a pipe: each answer goes on from all that was said', async () => {
     const talk = await ran(
       ['chat', 'public', '--greedy', '--max-tokens', '4', '--repetition-penalty', '2'],

@@ -84,7 +84,8 @@ describe.each(cases.filter((c) => c.name !== 'GPT2LMHeadModel').map((c) => [c.na
     }
   });
 
-  test.each(['public', 'private'] as const)('%s weights: the plaintext’s label, and its logits', async (weights) => {
+  // Roundings are drawn anew in each run, and four logits average little of them out: once more where they fell badly.
+  test.each(['public', 'private'] as const)('%s weights: the plaintext’s label, and its logits', { retry: 1 }, async (weights) => {
     fastProducts();
     const folder = await compiledOf(dir, { weights });
     const plain = folder.plain();
@@ -109,7 +110,7 @@ describe.each(cases.filter((c) => c.name !== 'GPT2LMHeadModel').map((c) => [c.na
     console.log(`${c.name}, ${weights}: worst cosine ${worst.toFixed(6)}, logits off by ${off.toFixed(4)} at most`);
     for (const f of found) expect(f.same || f.margin < 0.2, `margin ${f.margin}`).toBe(true);
     // Vectors of four logits, the shortest of length 2: 0.99992 and 0.045 were the worst of 480 runs.
-    expect(worst).toBeGreaterThanOrEqual(0.9998);
+    expect(worst).toBeGreaterThanOrEqual(0.9999);
     expect(off).toBeLessThan(0.1);
   });
 });

@@ -27,17 +27,18 @@ function blocksIn(type: string, N: number, K: number, size = 0.02) {
 }
 
 describe('blocks of a file as blocks of integers', () => {
-  test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q8_0'])('%s: within half a unit for each step of q', (type) => {
+  test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q8_0'])('%s: within the bound', (type) => {
     const [N, K] = [21, 256];
     const low = blocksIn(type, N, K, /_K$/.test(type) ? 0.001 : 0.02);
-    const units = Float64Array.from({ length: N }, (_, j) => 2 ** (13 + (j % 3)));
+    // Rings leave Q8_0 a few units for a step of q.
+    const units = Float64Array.from({ length: N }, (_, j) => 2 ** ((type === 'Q8_0' ? 7 : type.startsWith('Q5') ? 11 : 13) + (j % 3)));
     const silent = new Set([3]);
     const order = Array.from({ length: N }, (_, j) => (5 * j) % N);
     const made = blocksOf(low, order, units, silent)!;
     expect(made.bits).toBe(type.startsWith('Q4') ? 4 : 8);
     const entries = unpackPanels(made.bytes, formats[`blocks${made.bits}`], K, N);
     const floats = low.floats();
-    const most = 0.5 + 0.5 * (made.bits === 4 ? 8 : type.startsWith('Q5') ? 16 : 128);
+    const most = made.bits === 4 ? 4.5 : type === 'Q8_0' || type === 'Q5_0' ? 1 : 1.5;
     for (let j = 0; j < N; j++)
       for (let k = 0; k < K; k++) {
         const c = order[j];
@@ -49,14 +50,20 @@ describe('blocks of a file as blocks of integers', () => {
     const none = new Set<number>();
     expect(blocksOf(blocksIn('Q4_1', 4, 64), undefined, [256, 256, 256, 256], none)).toBeUndefined();
     expect(blocksOf(blocksIn('Q4_1', 4, 64), undefined, [2 ** 24, 1, 1, 1], none)).toBeUndefined();
+    // A step of q below a unit, and one of 2^8.
+    expect(blocksOf(blocksIn('Q8_0', 4, 64), undefined, [16, 16, 16, 16], none)).toBeUndefined();
+    expect(blocksOf(blocksIn('Q8_0', 4, 64), undefined, [2 ** 14, 1, 1, 1], none)).toBeUndefined();
     expect(blocksOf(blocksIn('Q6_K', 4, 256), undefined, [8192, 8192, 8192, 8192], none)).toBeUndefined();
     expect(fileFormats.get('Q6_K')?.group).toBe(16);
   });
 });
 
-test('a linear layer after a normalisation runs on blocks, factors and all', () => {
+test.each([
+  ['Q4_1', 4, 0.02],
+  ['Q8_0', 8, 0.001],
+] as const)('a linear layer after a normalisation runs on blocks of %s, factors and all', (type, bits, scale) => {
   const [K, N] = [64, 40];
-  const low = blocksIn('Q4_1', N, K);
+  const low = blocksIn(type, N, K, scale);
   const graph: Graph = {
     name: 'blocks',
     inputs: [{ name: 'x', dtype: 'f32', shape: ['n', K] }],
@@ -74,7 +81,7 @@ test('a linear layer after a normalisation runs on blocks, factors and all', () 
   const params = { calibrate: [{ n: 3 }, { n: 5 }], run: [{ n: 1 }, { n: 4 }] };
   const { compiled, error, size } = run(graph, { weights: 'public', params });
   const product = compiled.program.gates.find((g) => g.gate === 'matmulPublic')!;
-  expect((product.attrs as { blocks?: number }).blocks).toBe(4);
+  expect((product.attrs as { blocks?: number }).blocks).toBe(bits);
   expect(error.y).toBeLessThan(0.005 * size.y);
   // Private weights are masked word by word.
   const hidden = run(graph, { weights: 'private', params });

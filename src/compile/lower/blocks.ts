@@ -1,13 +1,15 @@
 /**
  * Weights that came in few bits, kept in few bits: a file's blocks (graph.ts, LowBit) as blocks of integers for the kernels.
  *
- * A weight is scale·q + min in its block. At k units for 1 its integer is D·q + M, D = round(k·scale) and M = round(k·(min + c·scale)) − c·D with c in
- * the middle of q's range: so the error is at most |q − c|/2 + 1/2 units, 4½ for 4 bits, against ½ for a weight rounded by itself. A matrix in
- * which that is more than a small part of its weights (D of less than about 8 bits) is not kept so.
+ * A weight is scale·q + min in its block. Let k be the units for 1, c the middle of q's range, M = round(k·(min + c·scale)).
+ *   4 bits   integer D·(q − c) + M, D = round(k·scale): off by at most |q − c|/2 + 1/2 ≤ 4½ units.
+ *   8 bits   integer round(D·p/2^7) + M, p = 2^e·(q − c) filling a byte, D = round(2^(7−e)·k·scale): off by at most 1/2 for D (|p| ≤ 2^7), 1/2 for
+ *            the entry, 1/2 for M (none without a min): 1½ units, 1 for Q8_0 and Q5_0, however few units a step of q is.
+ * A weight rounded by itself is off by 1/2. A matrix in which the error is more than a small part of its weights is not kept so.
  */
 import type { LowBit } from '../../graph/graph.ts';
 import { formats as fileFormats, newBlock } from '../../import/gguf/quants.ts';
-import { blockRows, formats, packBlocks } from '../../ring/kernels/panels.ts';
+import { blockEntry, blockRows, formats, packBlocks, scaleBits8 } from '../../ring/kernels/panels.ts';
 
 /** Largest error, of the weights' root mean square. */
 const tolerance = 1 / 128;
@@ -32,18 +34,20 @@ export function blocksOf(
   if (!file || file.group !== blockRows || K % file.size !== 0) return undefined;
   const bits = /^Q4_/.test(type) ? 4 : 8;
   const signed = type === 'Q4_0' || type === 'Q5_0' || type === 'Q8_0';
+  const format = formats[bits === 4 ? 'blocks4' : 'blocks8'];
+  const centre = signed ? 0 : bits === 4 ? 8 : 16;
   // Kernels take q of 4 bits as 0 … 15, q of 8 bits as signed bytes.
-  const shift = bits === 4 && signed ? 8 : 0;
-  const centre = bits === 4 ? 8 : signed ? 0 : 16;
+  const middle = bits === 4 ? 8 : 0;
+  const step = bits === 8 && type !== 'Q8_0' ? 8 : 1;
+  const fine = bits === 8 ? 2 ** scaleBits8 / step : 1;
   const perRow = K / file.size;
   const perBlock = file.size / blockRows;
   const block = newBlock(file);
-  const q = new Uint8Array(blockRows);
+  const q = new Int8Array(blockRows);
   let at = -1;
   let [off, power] = [0, 0];
-  const half = (v: number): boolean => v >= -32768 && v < 32768;
   try {
-    const packed = packBlocks(formats[bits === 4 ? 'blocks4' : 'blocks8'], K, N, (j, b) => {
+    const packed = packBlocks(format, K, N, (j, b) => {
       const c = order ? order[j] : j;
       const wanted = c * perRow + Math.floor(b / perBlock);
       if (wanted !== at) file.unpack(bytes, wanted * file.bytes, block);
@@ -51,20 +55,15 @@ export function blocksOf(
       const g = b % perBlock;
       const k = silent.has(c) ? 0 : units[c];
       const [scale, min] = [k * block.scale[g], k * block.min[g]];
-      const D = Math.round(scale);
-      const M = Math.round(min + (centre - shift) * scale) - centre * D;
-      if (!half(D) || !half(M)) throw new RangeError(`a block of ${D} and ${M}`);
-      let [sum, squares] = [0, 0];
+      const D = Math.round(fine * scale);
+      const M = Math.round(min + centre * scale) - middle * D;
       for (let i = 0, from = g * blockRows; i < blockRows; i++, from++) {
         const w = block.q[from];
-        q[i] = w + shift;
-        sum += w;
-        squares += w * w;
+        q[i] = (w - centre) * step + middle;
+        const exact = scale * w + min;
+        off += (blockEntry(format, D, M, q[i]) - exact) ** 2;
+        power += exact * exact;
       }
-      // Sums over the block of (a·q + b)².
-      const total = (a: number, b: number): number => a * a * squares + 2 * a * b * sum + blockRows * b * b;
-      off += total(D - scale, M + D * shift - min);
-      power += total(scale, min);
       return { scale: D, min: M, q };
     });
     return off <= tolerance ** 2 * power ? { bits, bytes: packed } : undefined;

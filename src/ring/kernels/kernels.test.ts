@@ -638,6 +638,14 @@ describe('wasm is plain, bit for bit', () => {
         for (const accumulate of [0, 1])
           c.run(`blocks ${format} ${M} ${N} ${K}`, (k) => k.gemmSmall(C, ldc, A, lda, S, format, M, N, K, accumulate, scratch));
       }
+    // The one product of a byte and a scale that is beyond a half.
+    for (const M of [1, 5]) {
+      const c = new Case();
+      const [A, C, scratch] = [c.words(M * 64), c.words(M * 16), c.scratch(gemmScratch)];
+      const S = c.words(smallBytes(64, 16, formats.blocks8) / 4, (i) => (i % 144 < 16 ? 0x80008000 : 0x80808080));
+      c.run(`least bytes ${M}`, (k) => k.gemmSmall(C, 16, A, 64, S, formats.blocks8, M, 16, 64, 0, scratch));
+      expect(plain.i32[C / 4]).toBe(plain.i32.subarray(A / 4, A / 4 + 64).reduce((sum, v) => (sum + (32767 - 32768) * v) | 0, 0));
+    }
   });
   test('blocks are packed as they are read', () => {
     for (const format of [formats.blocks4, formats.blocks8]) {
@@ -652,7 +660,8 @@ describe('wasm is plain, bit for bit', () => {
       for (let k = 0; k < K; k++)
         for (let j = 0; j < N; j++) {
           const { scale, min, q } = at(j, k >> 5);
-          expect(entries[k * N + j]).toBe(scale * q[k & 31] + min);
+          const product = scale * q[k & 31];
+          expect(entries[k * N + j]).toBe((format === formats.blocks4 ? product : Math.min(32767, Math.floor(product / 128 + 0.5))) + min);
         }
       expect(() => packBlocks(format, 32, 1, () => ({ scale: 32768, min: 0, q: new Array(32).fill(0) }))).toThrow(RangeError);
     }
@@ -783,7 +792,8 @@ describe('parallel kernels are plain, bit for bit', () => {
       c.run('packHalves', (k) => k.packHalves(S, src, K, N, N, 0), shared);
       compare(c, `gemmSmall ${M}`, (k) => k.gemmSmall(C, N, A, K, S, formats.halves, M, N, K, 0, scratch));
       const inBlocks = K - (K % 32);
-      compare(c, `blocks ${M}`, (k) => k.gemmSmall(C, N, A, K, src, formats.blocks4, M, N, inBlocks, 0, scratch));
+      for (const format of [formats.blocks4, formats.blocks8])
+        compare(c, `blocks ${format} ${M}`, (k) => k.gemmSmall(C, N, A, K, src, format, M, N, inBlocks, 0, scratch));
     }
     const c = new Case();
     const [src, B] = [c.words(310 * 300), c.words(panelWords(300, 310))];

@@ -35,13 +35,28 @@ export function packHalves(dst: usize, src: usize, K: i32, N: i32, ld: usize, tr
   v128.store(dst, i32x4.shr_s(b, 16), 80);
 }
 
-/** scale·q + min of two rows, 8 columns: q as bytes, the two rows' side by side. */
+/** scale·q + min of two rows, 8 columns: q as halves, the two rows' side by side. */
 @inline function scaled(dst: usize, a: v128, b: v128, s0: v128, s1: v128, m0: v128, m1: v128): void {
   v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(i32x4.shl(a, 16), 16), s0), m0));
   v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(i32x4.shl(b, 16), 16), s1), m1), 16);
   v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(a, 16), s0), m0), 64);
   v128.store(dst, i32x4.add(i32x4.mul(i32x4.shr_s(b, 16), s1), m1), 80);
 }
+
+/** entry + min of two rows, 8 columns. */
+@inline function raised(dst: usize, a: v128, b: v128, m0: v128, m1: v128): void {
+  v128.store(dst, i32x4.add(i32x4.shr_s(i32x4.shl(a, 16), 16), m0));
+  v128.store(dst, i32x4.add(i32x4.shr_s(i32x4.shl(b, 16), 16), m1), 16);
+  v128.store(dst, i32x4.add(i32x4.shr_s(a, 16), m0), 64);
+  v128.store(dst, i32x4.add(i32x4.shr_s(b, 16), m1), 80);
+}
+
+/** Signed bytes as halves, times 2^8: then q15mulr is round(byte·scale / 2^7). */
+@inline function lowBytes(v: v128): v128 { return v128.shuffle<i8>(i8x16.splat(0), v, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+@inline function highBytes(v: v128): v128 { return v128.shuffle<i8>(i8x16.splat(0), v, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
+/** Scales of 4 columns beside themselves, as the rows' pairs want them. */
+@inline function lowPairs(v: v128): v128 { return v128.shuffle<i16>(v, v, 0, 0, 1, 1, 2, 2, 3, 3); }
+@inline function highPairs(v: v128): v128 { return v128.shuffle<i16>(v, v, 4, 4, 5, 5, 6, 6, 7, 7); }
 
 /** Rows k0 … k0+k−1 of a panel as words, 16 a row, with room for one row more. k0 is even, or a multiple of 32 for blocks. */
 export function unpackPanel(dst: usize, panel: usize, k0: i32, k: i32, format: i32): void {
@@ -59,21 +74,24 @@ export function unpackPanel(dst: usize, panel: usize, k0: i32, k: i32, format: i
   let block = panel + ((k0 / blockRows) as usize) * blockBytes(format);
   for (let i = 0; i < k; i += blockRows) {
     for (let h: usize = 0; h < 2; h++) {
-      const s0 = v128.load16x4_s(block + 16 * h), s1 = v128.load16x4_s(block + 16 * h, 8);
       const m0 = v128.load16x4_s(block + 16 * h, 32), m1 = v128.load16x4_s(block + 16 * h, 40);
       const to = dst + 32 * h;
-      if (format == blocks4)
+      if (format == blocks4) {
+        const s0 = v128.load16x4_s(block + 16 * h), s1 = v128.load16x4_s(block + 16 * h, 8);
         for (let r: usize = 0; r < 8; r++) {
           const v = v128.load(block + blockHead + 32 * r + 16 * h);
           const a = v128.and(v, nibble), b = v128.and(i16x8.shr_u(v, 4), nibble);
           scaled(to + 128 * r, i16x8.extend_low_i8x16_u(a), i16x8.extend_high_i8x16_u(a), s0, s1, m0, m1);
           scaled(to + 128 * (r + 8), i16x8.extend_low_i8x16_u(b), i16x8.extend_high_i8x16_u(b), s0, s1, m0, m1);
         }
-      else
+      } else {
+        const s = v128.load(block + 16 * h);
+        const low = lowPairs(s), high = highPairs(s);
         for (let r: usize = 0; r < 16; r++) {
           const v = v128.load(block + blockHead + 32 * r + 16 * h);
-          scaled(to + 128 * r, i16x8.extend_low_i8x16_s(v), i16x8.extend_high_i8x16_s(v), s0, s1, m0, m1);
+          raised(to + 128 * r, i16x8.q15mulr_sat_s(lowBytes(v), low), i16x8.q15mulr_sat_s(highBytes(v), high), m0, m1);
         }
+      }
     }
     dst += 64 * blockRows;
     block += blockBytes(format);
@@ -121,40 +139,30 @@ function halvesRow(to: usize, x: usize, B: usize, pairs: i32, fresh: i32): void 
   v128.store(to, met(l0, h0)); v128.store(to, met(l1, h1), 16); v128.store(to, met(l2, h2), 32); v128.store(to, met(l3, h3), 48);
 }
 
-/** One row times a panel of blocks: within a block Σ q·x and Σ x, then scale and min once. */
-@inline function blocksRow(format: i32, to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void {
+/** One row times a panel of blocks of 4 bits: within a block Σ q·x and Σ x, then scale and min once. */
+function blocks4Row(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void {
   const nibble = i8x16.splat(15);
   let t0 = i32x4.splat(0), t1 = t0, t2 = t0, t3 = t0;
   if (!fresh) { t0 = v128.load(to); t1 = v128.load(to, 16); t2 = v128.load(to, 32); t3 = v128.load(to, 48); }
   for (let block = 0; block < blocks; block++) {
     let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
     let q = B + blockHead;
-    if (format == blocks4)
-      for (let r = 0; r < 8; r++) {
-        const v = v128.load(q), w = v128.load(q, 16);
-        let low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
-        const a = v128.and(v, nibble), b = v128.and(w, nibble);
-        let b0 = i16x8.extend_low_i8x16_u(a), b1 = i16x8.extend_high_i8x16_u(a), b2 = i16x8.extend_low_i8x16_u(b), b3 = i16x8.extend_high_i8x16_u(b);
-        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
-        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
-        low = v128.load32_splat(x, 64); high = v128.load32_splat(x, 68);
-        const c = v128.and(i16x8.shr_u(v, 4), nibble), d = v128.and(i16x8.shr_u(w, 4), nibble);
-        b0 = i16x8.extend_low_i8x16_u(c); b1 = i16x8.extend_high_i8x16_u(c); b2 = i16x8.extend_low_i8x16_u(d); b3 = i16x8.extend_high_i8x16_u(d);
-        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
-        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
-        x += 8;
-        q += 32;
-      }
-    else
-      for (let r = 0; r < 16; r++) {
-        const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
-        const b0 = v128.load8x8_s(q), b1 = v128.load8x8_s(q, 8), b2 = v128.load8x8_s(q, 16), b3 = v128.load8x8_s(q, 24);
-        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
-        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
-        x += 8;
-        q += 32;
-      }
-    if (format == blocks4) x += 64;
+    for (let r = 0; r < 8; r++) {
+      const v = v128.load(q), w = v128.load(q, 16);
+      let low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+      const a = v128.and(v, nibble), b = v128.and(w, nibble);
+      let b0 = i16x8.extend_low_i8x16_u(a), b1 = i16x8.extend_high_i8x16_u(a), b2 = i16x8.extend_low_i8x16_u(b), b3 = i16x8.extend_high_i8x16_u(b);
+      l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+      h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+      low = v128.load32_splat(x, 64); high = v128.load32_splat(x, 68);
+      const c = v128.and(i16x8.shr_u(v, 4), nibble), d = v128.and(i16x8.shr_u(w, 4), nibble);
+      b0 = i16x8.extend_low_i8x16_u(c); b1 = i16x8.extend_high_i8x16_u(c); b2 = i16x8.extend_low_i8x16_u(d); b3 = i16x8.extend_high_i8x16_u(d);
+      l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+      h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+      x += 8;
+      q += 32;
+    }
+    x += 64;
     const sum = v128.load32_splat(sums);
     t0 = i32x4.add(t0, i32x4.add(i32x4.mul(met(l0, h0), v128.load16x4_s(B)), i32x4.mul(sum, v128.load16x4_s(B, 32))));
     t1 = i32x4.add(t1, i32x4.add(i32x4.mul(met(l1, h1), v128.load16x4_s(B, 8)), i32x4.mul(sum, v128.load16x4_s(B, 40))));
@@ -164,6 +172,32 @@ function halvesRow(to: usize, x: usize, B: usize, pairs: i32, fresh: i32): void 
     B = q;
   }
   v128.store(to, t0); v128.store(to, t1, 16); v128.store(to, t2, 32); v128.store(to, t3, 48);
+}
+
+/** One row times a panel of blocks of 8 bits: a byte times its scale is a half again, so sums run on over blocks; a block's min meets Σ x. */
+function blocks8Row(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void {
+  let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
+  if (!fresh) { l0 = v128.load(to); l1 = v128.load(to, 16); l2 = v128.load(to, 32); l3 = v128.load(to, 48); }
+  for (let block = 0; block < blocks; block++) {
+    const s = v128.load(B), t = v128.load(B, 16), sum = v128.load32_splat(sums);
+    const s0 = lowPairs(s), s1 = highPairs(s), s2 = lowPairs(t), s3 = highPairs(t);
+    l0 = i32x4.add(l0, i32x4.mul(sum, v128.load16x4_s(B, 32))); l1 = i32x4.add(l1, i32x4.mul(sum, v128.load16x4_s(B, 40)));
+    l2 = i32x4.add(l2, i32x4.mul(sum, v128.load16x4_s(B, 48))); l3 = i32x4.add(l3, i32x4.mul(sum, v128.load16x4_s(B, 56)));
+    let q = B + blockHead;
+    for (let r = 0; r < 16; r++) {
+      const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+      const v = v128.load(q), w = v128.load(q, 16);
+      const b0 = i16x8.q15mulr_sat_s(lowBytes(v), s0), b1 = i16x8.q15mulr_sat_s(highBytes(v), s1);
+      const b2 = i16x8.q15mulr_sat_s(lowBytes(w), s2), b3 = i16x8.q15mulr_sat_s(highBytes(w), s3);
+      l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+      h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+      x += 8;
+      q += 32;
+    }
+    sums += 4;
+    B = q;
+  }
+  v128.store(to, met(l0, h0)); v128.store(to, met(l1, h1), 16); v128.store(to, met(l2, h2), 32); v128.store(to, met(l3, h3), 48);
 }
 
 /** C[N] (+)= A[K]·B. scratch: 64 bytes, the split row, the sums of its blocks. */
@@ -177,8 +211,8 @@ export function smallRow(C: usize, A: usize, B: usize, N: i32, K: i32, format: i
     const to = columns == 16 ? C + 4 * n : scratch;
     if (!fresh && columns < 16) memory.copy(to, C + 4 * n, 4 * columns);
     if (format == halves) halvesRow(to, x, B, pairs, fresh);
-    else if (format == blocks4) blocksRow(blocks4, to, x, sums, B, K / blockRows, fresh);
-    else blocksRow(8, to, x, sums, B, K / blockRows, fresh);
+    else if (format == blocks4) blocks4Row(to, x, sums, B, K / blockRows, fresh);
+    else blocks8Row(to, x, sums, B, K / blockRows, fresh);
     if (columns < 16) memory.copy(C + 4 * n, to, 4 * columns);
     B += panelBytes(K, format);
   }

@@ -18,7 +18,7 @@ export interface CompileOptions {
   readonly weights: 'public' | 'private';
   /** Longest input the program will serve, for each named parameter; default 128. */
   readonly max?: Readonly<Record<string, number>>;
-  /** Default: fine for images, usual for all else. */
+  /** Default: fine for images, decoder for those, usual for all else. */
   readonly precision?: keyof typeof precisions;
   /** Default: lan. */
   readonly profile?: Profile;
@@ -28,7 +28,7 @@ export interface CompileOptions {
   readonly prefix?: ReadonlyMap<string, Tensor>;
 }
 
-const usualFor = (graph: Graph): keyof typeof precisions => (graph.inputs.some((i) => i.shape.length === 4) ? 'fine' : 'usual');
+const usualFor = (graph: Graph): keyof typeof precisions => (graph.caches ? 'decoder' : graph.inputs.some((i) => i.shape.length === 4) ? 'fine' : 'usual');
 
 export interface Compiled {
   readonly program: Program;
@@ -92,7 +92,7 @@ export function compile(given: Graph, seen: Calibration, options: CompileOptions
     b.outputs.push({ name, tensor: b.gate('reveal', [t], { s: 0, bits, shape: t.shape.map(dimAttr) }, { kind: 'share', bits, scale, bound: t.bound, label: name, shape: t.shape })[0].id });
   }
   const program: Program = {
-    format: 'subrosa-program/1',
+    format: 'subrosa-program/2',
     name: graph.name,
     weights: options.weights,
     weightsHash: '',

@@ -19,7 +19,7 @@ const positive = z.number().positive();
 const hex64 = z.string().regex(/^[0-9a-f]{64}$/);
 
 const ProgramFile = z.strictObject({
-  format: z.literal('subrosa-program/1', 'not a program of this version; compile the model again'),
+  format: z.literal('subrosa-program/2', 'not a program of this version; compile the model again'),
   name: z.string().max(1000),
   weights: z.enum(['public', 'private']),
   weightsHash: hex64,

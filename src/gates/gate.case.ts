@@ -56,7 +56,7 @@ export class Case {
   }
   program(params: Record<string, { min: number; max: number }> = {}): Program {
     return {
-      format: 'subrosa-program/1',
+      format: 'subrosa-program/2',
       name: 'case',
       weights: this.privateWeights ? 'private' : 'public',
       weightsHash: '',

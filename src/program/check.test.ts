@@ -17,7 +17,7 @@ const wire = (change: Partial<TensorDecl> = {}): TensorDecl => ({ ...share(), ki
 /** x [n, 4] opened, squared, rescaled and revealed: it breaks no rule. */
 function fine(): Draft {
   return {
-    format: 'subrosa-program/1',
+    format: 'subrosa-program/2',
     name: 'fine',
     weights: 'public',
     weightsHash: '',

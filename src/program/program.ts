@@ -56,7 +56,7 @@ export interface Parameter {
 }
 
 export interface Program {
-  readonly format: 'subrosa-program/1';
+  readonly format: 'subrosa-program/2';
   readonly name: string;
   readonly weights: 'public' | 'private';
   /** SHA-256 of the public weights file, or of the masked one: binds the program to its weights. */

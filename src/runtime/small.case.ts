@@ -3,7 +3,7 @@ import type { GateNode, Program, TensorDecl } from '../program/program.ts';
 import type { WeightSource } from './model.ts';
 
 const share = (change: Partial<TensorDecl>): TensorDecl => ({ kind: 'share', bits: 32, scale: 2 ** 10, bound: 8, ...change });
-const base = { format: 'subrosa-program/1', weights: 'public', weightsHash: '0'.repeat(64) } as const;
+const base = { format: 'subrosa-program/2', weights: 'public', weightsHash: '0'.repeat(64) } as const;
 
 /** y = x² + x, [n, 4]. */
 export const squares: Program = {

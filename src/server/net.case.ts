@@ -23,7 +23,7 @@ const share = (change: Partial<TensorDecl>): TensorDecl => ({ kind: 'share', bit
 
 /** y = x² + x for x [n, 4]. */
 export const squares: Program = {
-  format: 'subrosa-program/1',
+  format: 'subrosa-program/2',
   name: 'squares',
   weights: 'public',
   weightsHash: '0'.repeat(64),

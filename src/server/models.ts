@@ -63,8 +63,8 @@ export interface ModelState {
 }
 
 const sparePlaces = 4;
-/** Sessions that may keep caches at once, where that fits under the cap. */
-const keptSessions = 16;
+/** Sequences that may keep caches at once, where that fits under the cap. */
+const keptSequences = 16;
 const hashName = /^[0-9a-f]{64}$/;
 /** Uploads in progress lie here until they are whole (admin.ts). */
 export const uploadsFolder = '.uploads';
@@ -237,7 +237,7 @@ export class RoleModels implements ModelStore, Catalogue {
     if (kept !== undefined) return { bytes: cap - Math.min(0, kept), kept };
     const { weights: own, loading, step, caches } = footprint;
     const least = Math.max(loading, own + places * step + caches);
-    return { bytes: Math.min(largestMemory, Math.max(least, Math.min(least + (keptSessions - 1) * caches, this.options.memory))) };
+    return { bytes: Math.min(largestMemory, Math.max(least, Math.min(least + (keptSequences - 1) * caches, this.options.memory))) };
   }
 
   /** 'too-large': it never fits; 'out-of-memory': not beside those in use. */

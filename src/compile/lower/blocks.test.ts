@@ -27,18 +27,22 @@ function blocksIn(type: string, N: number, K: number, size = 0.02) {
 }
 
 describe('blocks of a file as blocks of integers', () => {
-  test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q8_0'])('%s: within the bound', (type) => {
+  test.each(['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K', 'Q8_0'])('%s: within the bound', (type) => {
     const [N, K] = [21, 256];
     const low = blocksIn(type, N, K, /_K$/.test(type) ? 0.001 : 0.02);
     // Rings leave Q8_0 a few units for a step of q.
-    const units = Float64Array.from({ length: N }, (_, j) => 2 ** ((type === 'Q8_0' ? 7 : type.startsWith('Q5') ? 11 : 13) + (j % 3)));
+    const units = Float64Array.from(
+      { length: N },
+      (_, j) => 2 ** ((type === 'Q8_0' ? 7 : type === 'Q6_K' ? 9 : type.startsWith('Q5') ? 11 : 13) + (j % 3)),
+    );
     const silent = new Set([3]);
     const order = Array.from({ length: N }, (_, j) => (5 * j) % N);
     const made = blocksOf(low, order, units, silent)!;
-    expect(made.bits).toBe(type.startsWith('Q4') ? 4 : 8);
-    const entries = unpackPanels(made.bytes, formats[`blocks${made.bits}`], K, N);
+    const format = formats[type.startsWith('Q4') ? 'blocks4' : type === 'Q6_K' ? 'pairs8' : 'blocks8'];
+    expect(made.format).toBe(format);
+    const entries = unpackPanels(made.bytes, format, K, N);
     const floats = low.floats();
-    const most = made.bits === 4 ? 4.5 : type === 'Q8_0' || type === 'Q5_0' ? 1 : 1.5;
+    const most = format === formats.blocks4 ? 4.5 : fileFormats.get(type)?.hasMin ? 1.5 : 1;
     for (let j = 0; j < N; j++)
       for (let k = 0; k < K; k++) {
         const c = order[j];
@@ -46,23 +50,28 @@ describe('blocks of a file as blocks of integers', () => {
         expect(Math.abs(off)).toBeLessThanOrEqual(most + 1e-3);
       }
   });
-  test('not where scales would be too coarse, too large, or of other groups', () => {
+  test('not where scales would be too coarse or too large', () => {
     const none = new Set<number>();
     expect(blocksOf(blocksIn('Q4_1', 4, 64), undefined, [256, 256, 256, 256], none)).toBeUndefined();
     expect(blocksOf(blocksIn('Q4_1', 4, 64), undefined, [2 ** 24, 1, 1, 1], none)).toBeUndefined();
     // A step of q below a unit, and one of 2^8.
     expect(blocksOf(blocksIn('Q8_0', 4, 64), undefined, [16, 16, 16, 16], none)).toBeUndefined();
     expect(blocksOf(blocksIn('Q8_0', 4, 64), undefined, [2 ** 14, 1, 1, 1], none)).toBeUndefined();
-    expect(blocksOf(blocksIn('Q6_K', 4, 256), undefined, [8192, 8192, 8192, 8192], none)).toBeUndefined();
-    expect(fileFormats.get('Q6_K')?.group).toBe(16);
+    // The second scale of a pair alone beyond a half.
+    const half = blocksIn('Q6_K', 4, 256, 0.001);
+    half.bytes.fill(1, 192, 208);
+    expect(blocksOf(half, undefined, [2 ** 16, 0, 0, 0], none)).toBeDefined();
+    half.bytes[193] = 127;
+    expect(blocksOf(half, undefined, [2 ** 16, 0, 0, 0], none)).toBeUndefined();
   });
 });
 
 test.each([
-  ['Q4_1', 4, 0.02],
-  ['Q8_0', 8, 0.001],
-] as const)('a linear layer after a normalisation runs on blocks of %s, factors and all', (type, bits, scale) => {
-  const [K, N] = [64, 40];
+  ['Q4_1', 'blocks4', 0.02],
+  ['Q8_0', 'blocks8', 0.001],
+  ['Q6_K', 'pairs8', 0.00005],
+] as const)('a linear layer after a normalisation runs on blocks of %s, factors and all', (type, format, scale) => {
+  const [K, N] = [256, 40];
   const low = blocksIn(type, N, K, scale);
   const graph: Graph = {
     name: 'blocks',
@@ -81,7 +90,7 @@ test.each([
   const params = { calibrate: [{ n: 3 }, { n: 5 }], run: [{ n: 1 }, { n: 4 }] };
   const { compiled, error, size } = run(graph, { weights: 'public', params });
   const product = compiled.program.gates.find((g) => g.gate === 'matmulPublic')!;
-  expect((product.attrs as { blocks?: number }).blocks).toBe(bits);
+  expect((product.attrs as { blocks?: number }).blocks).toBe(formats[format]);
   expect(error.y).toBeLessThan(0.005 * size.y);
   // Private weights are masked word by word.
   const hidden = run(graph, { weights: 'private', params });

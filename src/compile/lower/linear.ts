@@ -190,7 +190,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
     shape: [...input.shape.slice(0, -1), N],
     label: order ? undefined : label,
   };
-  const attrs = { weight, bias: biasName, K, N, blocks: blocks?.bits };
+  const attrs = { weight, bias: biasName, K, N, blocks: blocks?.format };
   return b.private ? b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0] : b.gate('matmulPublic', [input], attrs, out)[0];
 }
 

@@ -21,7 +21,7 @@ const matrix = (rows: number, columns: number, most: number): Integers => ({
 });
 const blocks = packBlocks(formats.blocks4, K, N, (j, b) => ({
   scale: 100 + j + b,
-  min: j - 300,
+  second: j - 300,
   q: Array.from({ length: 32 }, (_, i) => (i + j + b) % 16),
 }));
 /** Of halves, of words, in blocks. */

@@ -177,7 +177,7 @@ export interface RoleWeights {
   words(name: string): { readonly shape: readonly number[]; readonly data: Int32Array };
   /** Words of the model's weight mask B_i that this role can draw (parties: their own; dealer: either). */
   weightMask(party: 0 | 1, name: string): { readonly shape: readonly number[]; readonly data: Int32Array };
-  /** The matrix [K, N] that `words` names, or its blocks of so many bits, in the fewest bits that hold it; F of a private one. */
+  /** The matrix [K, N] that `words` names, or its blocks of this format, in the fewest bits that hold it; F of a private one. */
   matrix(name: string, K: number, N: number, blocks?: number): Matrix;
   /** Σ B_i of these parties, for a matrix. */
   maskMatrix(parties: readonly (0 | 1)[], name: string, K: number, N: number): Matrix;

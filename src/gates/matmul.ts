@@ -14,7 +14,7 @@
  * Sources: Beaver (CRYPTO 1991); masked weights kept across runs as in SecureML (IEEE S&P 2017), section IV.
  */
 import { gemmScratch, packedBytes, panelWords, type Ptr } from '../ring/kernels/kernels.ts';
-import { unpackPanels } from '../ring/kernels/panels.ts';
+import { type BlockFormat, unpackPanels } from '../ring/kernels/panels.ts';
 import { type BoundGate, type DealerContext, free, type Gate, type Matrix, type PartyContext, type Plain, type PlainWeights, ProgramError, type RoleWeights, size, stream } from './gate.ts';
 
 export interface WeightAttrs {
@@ -24,8 +24,8 @@ export interface WeightAttrs {
   readonly bias?: string;
   readonly K: number;
   readonly N: number;
-  /** Public weights: `weight` holds blocks of so many bits (ring/kernels/panels.ts), as bytes. */
-  readonly blocks?: 4 | 8;
+  /** Public weights: `weight` holds blocks of this format (ring/kernels/panels.ts), as bytes. */
+  readonly blocks?: BlockFormat;
 }
 
 interface PublicMatrix {

@@ -165,6 +165,7 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
   const rows = blocks ? undefined : base.order;
   const input = blocks ? low.plain(x, bits) : low.share(base, bits);
   const S = input.scale as number;
+  const made = blocks ? scales.map((s, c) => s / blocks.fewer[c]) : scales;
   const integers = (): Int32Array => {
     const data = new Int32Array(K * N);
     const { W } = w;
@@ -173,25 +174,28 @@ export function product(low: Lowering, name: string, x: Val, w: Weights, range: 
       const gamma = folded ? folded.mul[source] : 1;
       for (let j = 0; j < N; j++) {
         const c = columns[j];
-        if (!silent.has(c)) data[k * N + j] = Math.round((W[source * N + c] * gamma * scales[c]) / S);
+        if (!silent.has(c)) data[k * N + j] = Math.round((W[source * N + c] * gamma * made[c]) / S);
       }
     }
     return data;
   };
   const weight = b.weight(`${name}.weight`, [K, N], integers, blocks?.bytes);
-  const biasName = w.bias || folded ? b.weight(`${name}.bias`, [N], biases(w, folded, scales, columns, silent)) : undefined;
-  const scale = columns.map((c) => scales[c]);
-  const uniform = scale.every((s) => s === scale[0]) ? scale[0] : scale;
+  const biasName = w.bias || folded ? b.weight(`${name}.bias`, [N], biases(w, folded, made, columns, silent)) : undefined;
+  const uniform = (of: readonly number[]): number | number[] => (of.every((s) => s === of[0]) ? of[0] : columns.map((c) => of[c]));
   const out = {
     kind: 'share' as const,
     bits: 32,
-    scale: uniform,
+    scale: uniform(made),
     bound: 2 * Math.max(range.max, 2 ** -6),
     shape: [...input.shape.slice(0, -1), N],
     label: order ? undefined : label,
   };
-  const attrs = { weight, bias: biasName, K, N, blocks: blocks?.bits };
-  return b.private ? b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0] : b.gate('matmulPublic', [input], attrs, out)[0];
+  const attrs = { weight, bias: biasName, K, N, blocks: blocks?.format };
+  if (b.private) return b.gate('matmulPrivate', [low.wire(base, bits)], attrs, out)[0];
+  const [z] = b.gate('matmulPublic', [input], attrs, out);
+  if (!blocks?.fewer.some((f) => f > 1)) return z;
+  // At the scale that was asked for again: each party multiplies its share, nothing is sent.
+  return b.map('affine', [z], { mul: columns.map((c) => blocks.fewer[c]) }, { scale: uniform(scales) });
 }
 
 /** Integers of the bias, and of what the input's own zero makes of the weights. */

@@ -162,6 +162,7 @@ const cases: [name: string, call: (k: Kernels) => void][] = [
     ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 61, a(2), formats.halves, M, 50, 61, 1, scratch)],
     ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 64, a(2), formats.blocks4, M, 50, 64, 0, scratch)],
     ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 64, a(2), formats.blocks8, M, 50, 64, 1, scratch)],
+    ['gemmSmall', (k) => k.gemmSmall(a(0), 50, a(1), 64, a(2), formats.pairs8, M, 50, 64, 0, scratch)],
   ]),
   ...[24, 32].flatMap((w): [string, (k: Kernels) => void][] => [
     ['dealHarmonic', (k) => k.dealHarmonic(a(4), a(1), 30, 5, 27, 6, 12, w, 14, a(0), 1, 2, 3, scratch)],

@@ -622,7 +622,7 @@ describe('wasm is plain, bit for bit', () => {
       }
   });
   test('matrix products with blocks', () => {
-    for (const format of [formats.blocks4, formats.blocks8])
+    for (const format of [formats.blocks4, formats.blocks8, formats.pairs8])
       for (const [M, N, K] of [
         [1, 1, 32],
         [1, 40, 320],
@@ -643,27 +643,35 @@ describe('wasm is plain, bit for bit', () => {
       const c = new Case();
       const [A, C, scratch] = [c.words(M * 64), c.words(M * 16), c.scratch(gemmScratch)];
       const S = c.words(smallBytes(64, 16, formats.blocks8) / 4, (i) => (i % 144 < 16 ? 0x80008000 : 0x80808080));
-      c.run(`least bytes ${M}`, (k) => k.gemmSmall(C, 16, A, 64, S, formats.blocks8, M, 16, 64, 0, scratch));
-      expect(plain.i32[C / 4]).toBe(plain.i32.subarray(A / 4, A / 4 + 64).reduce((sum, v) => (sum + (32767 - 32768) * v) | 0, 0));
+      for (const [format, entry] of [
+        [formats.blocks8, 32767 - 32768],
+        [formats.pairs8, 32767],
+      ]) {
+        c.run(`least bytes ${M}`, (k) => k.gemmSmall(C, 16, A, 64, S, format, M, 16, 64, 0, scratch));
+        expect(plain.i32[C / 4]).toBe(plain.i32.subarray(A / 4, A / 4 + 64).reduce((sum, v) => (sum + Math.imul(entry, v)) | 0, 0));
+      }
     }
   });
   test('blocks are packed as they are read', () => {
-    for (const format of [formats.blocks4, formats.blocks8]) {
+    for (const format of [formats.blocks4, formats.blocks8, formats.pairs8]) {
       const [K, N] = [96, 21];
       const [low, high] = format === formats.blocks4 ? [0, 15] : [-128, 127];
       const at = (j: number, b: number) => ({
         scale: ((j * 977 + b * 31) % 65536) - 32768,
-        min: ((j * 1013 + b * 77) % 65536) - 32768,
+        second: ((j * 1013 + b * 77) % 65536) - 32768,
         q: Array.from({ length: 32 }, (_, i) => low + ((j * 7 + b * 5 + i * 3) % (high - low + 1))),
       });
       const entries = unpackPanels(packBlocks(format, K, N, at), format, K, N);
       for (let k = 0; k < K; k++)
         for (let j = 0; j < N; j++) {
-          const { scale, min, q } = at(j, k >> 5);
-          const product = scale * q[k & 31];
-          expect(entries[k * N + j]).toBe((format === formats.blocks4 ? product : Math.min(32767, Math.floor(product / 128 + 0.5))) + min);
+          const { scale, second, q } = at(j, k >> 5);
+          const product = (format === formats.pairs8 && k % 32 >= 16 ? second : scale) * q[k & 31];
+          const entry = format === formats.blocks4 ? product : Math.min(32767, Math.floor(product / 128 + 0.5));
+          expect(entries[k * N + j]).toBe(entry + (format === formats.pairs8 ? 0 : second));
         }
-      expect(() => packBlocks(format, 32, 1, () => ({ scale: 32768, min: 0, q: new Array(32).fill(0) }))).toThrow(RangeError);
+      const q = new Array(32).fill(0);
+      expect(() => packBlocks(format, 32, 1, () => ({ scale: 32768, second: 0, q }))).toThrow(RangeError);
+      expect(() => packBlocks(format, 32, 1, () => ({ scale: 0, second: -32769, q }))).toThrow(RangeError);
     }
     expect(() => smallBytes(33, 16, formats.blocks4)).toThrow(RangeError);
   });
@@ -792,7 +800,7 @@ describe('parallel kernels are plain, bit for bit', () => {
       c.run('packHalves', (k) => k.packHalves(S, src, K, N, N, 0), shared);
       compare(c, `gemmSmall ${M}`, (k) => k.gemmSmall(C, N, A, K, S, formats.halves, M, N, K, 0, scratch));
       const inBlocks = K - (K % 32);
-      for (const format of [formats.blocks4, formats.blocks8])
+      for (const format of [formats.blocks4, formats.blocks8, formats.pairs8])
         compare(c, `blocks ${format} ${M}`, (k) => k.gemmSmall(C, N, A, K, src, format, M, N, inBlocks, 0, scratch));
     }
     const c = new Case();

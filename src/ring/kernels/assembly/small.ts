@@ -5,7 +5,8 @@
  */
 const halves: i32 = 2;
 const blocks4: i32 = 4;
-/** Rows of a block, and bytes of its scales and minima. */
+const pairs8: i32 = 16;
+/** Rows of a block, and bytes of its scales and minima (pairs8: scales and scales). */
 const blockRows: i32 = 32;
 const blockHead: usize = 64;
 
@@ -74,7 +75,7 @@ export function unpackPanel(dst: usize, panel: usize, k0: i32, k: i32, format: i
   let block = panel + ((k0 / blockRows) as usize) * blockBytes(format);
   for (let i = 0; i < k; i += blockRows) {
     for (let h: usize = 0; h < 2; h++) {
-      const m0 = v128.load16x4_s(block + 16 * h, 32), m1 = v128.load16x4_s(block + 16 * h, 40);
+      let m0 = v128.load16x4_s(block + 16 * h, 32), m1 = v128.load16x4_s(block + 16 * h, 40);
       const to = dst + 32 * h;
       if (format == blocks4) {
         const s0 = v128.load16x4_s(block + 16 * h), s1 = v128.load16x4_s(block + 16 * h, 8);
@@ -85,11 +86,14 @@ export function unpackPanel(dst: usize, panel: usize, k0: i32, k: i32, format: i
           scaled(to + 128 * (r + 8), i16x8.extend_low_i8x16_u(b), i16x8.extend_high_i8x16_u(b), s0, s1, m0, m1);
         }
       } else {
-        const s = v128.load(block + 16 * h);
-        const low = lowPairs(s), high = highPairs(s);
-        for (let r: usize = 0; r < 16; r++) {
-          const v = v128.load(block + blockHead + 32 * r + 16 * h);
-          raised(to + 128 * r, i16x8.q15mulr_sat_s(lowBytes(v), low), i16x8.q15mulr_sat_s(highBytes(v), high), m0, m1);
+        if (format == pairs8) m0 = m1 = i32x4.splat(0);
+        for (let r: usize = 0; r < 16; ) {
+          const s = v128.load(block + 16 * h + (format == pairs8 ? 4 * r : 0));
+          const low = lowPairs(s), high = highPairs(s);
+          for (const end = r + 8; r < end; r++) {
+            const v = v128.load(block + blockHead + 32 * r + 16 * h);
+            raised(to + 128 * r, i16x8.q15mulr_sat_s(lowBytes(v), low), i16x8.q15mulr_sat_s(highBytes(v), high), m0, m1);
+          }
         }
       }
     }
@@ -174,44 +178,55 @@ function blocks4Row(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fre
   v128.store(to, t0); v128.store(to, t1, 16); v128.store(to, t2, 32); v128.store(to, t3, 48);
 }
 
-/** One row times a panel of blocks of 8 bits: a byte times its scale is a half again, so sums run on over blocks; a block's min meets Σ x. */
-function blocks8Row(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void {
+/** One row times a panel of blocks of 8 bits: a byte times its scale is a half again, so sums run on over blocks; a block's min meets Σ x. pairs: other scales for rows 16 … 31, no min. */
+@inline function bytesRow(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32, pairs: bool): void {
+  const parts = pairs ? 2 : 1, rows = pairs ? 8 : 16;
   let l0 = i32x4.splat(0), l1 = l0, l2 = l0, l3 = l0, h0 = l0, h1 = l0, h2 = l0, h3 = l0;
   if (!fresh) { l0 = v128.load(to); l1 = v128.load(to, 16); l2 = v128.load(to, 32); l3 = v128.load(to, 48); }
   for (let block = 0; block < blocks; block++) {
-    const s = v128.load(B), t = v128.load(B, 16), sum = v128.load32_splat(sums);
-    const s0 = lowPairs(s), s1 = highPairs(s), s2 = lowPairs(t), s3 = highPairs(t);
-    l0 = i32x4.add(l0, i32x4.mul(sum, v128.load16x4_s(B, 32))); l1 = i32x4.add(l1, i32x4.mul(sum, v128.load16x4_s(B, 40)));
-    l2 = i32x4.add(l2, i32x4.mul(sum, v128.load16x4_s(B, 48))); l3 = i32x4.add(l3, i32x4.mul(sum, v128.load16x4_s(B, 56)));
-    let q = B + blockHead;
-    for (let r = 0; r < 16; r++) {
-      const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
-      const v = v128.load(q), w = v128.load(q, 16);
-      const b0 = i16x8.q15mulr_sat_s(lowBytes(v), s0), b1 = i16x8.q15mulr_sat_s(highBytes(v), s1);
-      const b2 = i16x8.q15mulr_sat_s(lowBytes(w), s2), b3 = i16x8.q15mulr_sat_s(highBytes(w), s3);
-      l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
-      h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
-      x += 8;
-      q += 32;
+    if (!pairs) {
+      const sum = v128.load32_splat(sums);
+      l0 = i32x4.add(l0, i32x4.mul(sum, v128.load16x4_s(B, 32))); l1 = i32x4.add(l1, i32x4.mul(sum, v128.load16x4_s(B, 40)));
+      l2 = i32x4.add(l2, i32x4.mul(sum, v128.load16x4_s(B, 48))); l3 = i32x4.add(l3, i32x4.mul(sum, v128.load16x4_s(B, 56)));
+      sums += 4;
     }
-    sums += 4;
+    let q = B + blockHead;
+    for (let part = 0; part < parts; part++) {
+      const s = v128.load(B), t = v128.load(B, 16);
+      const s0 = lowPairs(s), s1 = highPairs(s), s2 = lowPairs(t), s3 = highPairs(t);
+      for (let r = 0; r < rows; r++) {
+        const low = v128.load32_splat(x), high = v128.load32_splat(x, 4);
+        const v = v128.load(q), w = v128.load(q, 16);
+        const b0 = i16x8.q15mulr_sat_s(lowBytes(v), s0), b1 = i16x8.q15mulr_sat_s(highBytes(v), s1);
+        const b2 = i16x8.q15mulr_sat_s(lowBytes(w), s2), b3 = i16x8.q15mulr_sat_s(highBytes(w), s3);
+        l0 = dots(l0, b0, low); l1 = dots(l1, b1, low); l2 = dots(l2, b2, low); l3 = dots(l3, b3, low);
+        h0 = dots(h0, b0, high); h1 = dots(h1, b1, high); h2 = dots(h2, b2, high); h3 = dots(h3, b3, high);
+        x += 8;
+        q += 32;
+      }
+      B += 32;
+    }
     B = q;
   }
   v128.store(to, met(l0, h0)); v128.store(to, met(l1, h1), 16); v128.store(to, met(l2, h2), 32); v128.store(to, met(l3, h3), 48);
 }
+
+function blocks8Row(to: usize, x: usize, sums: usize, B: usize, blocks: i32, fresh: i32): void { bytesRow(to, x, sums, B, blocks, fresh, false); }
+function pairs8Row(to: usize, x: usize, B: usize, blocks: i32, fresh: i32): void { bytesRow(to, x, 0, B, blocks, fresh, true); }
 
 /** C[N] (+)= A[K]·B. scratch: 64 bytes, the split row, the sums of its blocks. */
 export function smallRow(C: usize, A: usize, B: usize, N: i32, K: i32, format: i32, fresh: i32, scratch: usize): void {
   const pairs = (K + 1) >> 1;
   const x = scratch + 64, sums = x + 8 * pairs;
   splitRow(x, A, K);
-  if (format != halves) blockSums(sums, A, K);
+  if (format != halves && format != pairs8) blockSums(sums, A, K);
   for (let n = 0; n < N; n += 16) {
     const columns = min(16, N - n);
     const to = columns == 16 ? C + 4 * n : scratch;
     if (!fresh && columns < 16) memory.copy(to, C + 4 * n, 4 * columns);
     if (format == halves) halvesRow(to, x, B, pairs, fresh);
     else if (format == blocks4) blocks4Row(to, x, sums, B, K / blockRows, fresh);
+    else if (format == pairs8) pairs8Row(to, x, B, K / blockRows, fresh);
     else blocks8Row(to, x, sums, B, K / blockRows, fresh);
     if (columns < 16) memory.copy(C + 4 * n, to, 4 * columns);
     B += panelBytes(K, format);

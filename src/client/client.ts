@@ -19,7 +19,7 @@ import { readRecords, streamType } from './stream.ts';
 export type ProgressReport = { readonly queued: number } | { readonly round: number; readonly rounds: number };
 
 export interface RunOptions {
-  /** Parameters that no input's shape tells: `keys` and `past` of a decoder. */
+  /** Parameters that no input's shape tells: `keys` and `past` of a decoder, and where it has several sequences theirs (`sequenceParams`). */
   readonly params?: Params;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: ProgressReport) => void;

@@ -113,10 +113,19 @@ describe('a batch', () => {
     await expect(first).rejects.toThrow('enough');
     const fourth = a.step([4], AbortSignal.abort(new Error('never')));
     await expect(fourth).rejects.toThrow('never');
+    // A step that waits is as if never asked for, also where nobody else is left.
+    const stopB = new AbortController();
+    const waits = b.step([6, 6, 6], stopB.signal);
+    stopB.abort(new Error('not now'));
+    await expect(waits).rejects.toThrow('not now');
     go();
     expect(await p.settle(second, third)).toEqual([40, 30]);
+    await expect(a.step([1])).rejects.toMatchObject({ code: 'ended' });
+    a.rewind(1);
+    expect(await p.settle(a.step([7]))).toEqual([70]);
     expect(p.steps[0].signal).toBeUndefined();
     expect(await p.settle(b.step([1]), c.step([1]))).toEqual([50, 40]);
+    expect([a.length, b.length, c.length]).toEqual([2, 4, 3]);
   });
   test('of one hands its signal on', async () => {
     const p = parties();

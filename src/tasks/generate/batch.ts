@@ -59,6 +59,10 @@ interface Wanted {
   readonly sequence: Place;
   readonly ids: readonly number[];
   readonly signal?: AbortSignal;
+  /** Under way; alone, `run` has its signal. */
+  in?: 'alone' | 'together';
+  /** Nobody waits for it any more. */
+  left?: boolean;
   resolve(logits: Float32Array): void;
   reject(reason: unknown): void;
 }
@@ -123,9 +127,12 @@ export class Batch {
       if (signal?.aborted) return reject(signal.reason);
       if (sequence.lost !== undefined) return reject(sequence.lost);
       const leave = (): void => {
-        // A step that is under way goes on for the others, unless there are none: then `run` is told.
+        if (wanted.in === 'alone') return;
+        // A step of several goes on for the others; what it leaves of this one is nobody's.
+        if (wanted.in === 'together') sequence.lost = new SubrosaError('ended', 'a step of this sequence was given up');
         this.waiting = this.waiting.filter((w) => w !== wanted);
-        if (this.open.size > 1) reject(signal?.reason);
+        wanted.left = true;
+        reject(signal?.reason);
       };
       const wanted: Wanted = {
         sequence,
@@ -169,6 +176,8 @@ export class Batch {
 
   private async step(list: readonly Wanted[]): Promise<void> {
     const [{ ids }] = list;
+    const alone = this.open.size === 1;
+    for (const w of list) w.in = alone ? 'alone' : 'together';
     try {
       const longest = Math.max(...list.map((w) => w.sequence.length + ids.length));
       const params = {
@@ -176,8 +185,9 @@ export class Batch {
         ...sequenceParams(list.map(({ sequence: { slot, length } }) => ({ slot, past: length }))),
       };
       const rows = joined(list.map((w) => inputRows(this.client.before, w.ids, w.sequence.length)));
-      const outputs = await this.run(rows, params, this.open.size > 1 ? undefined : list[0].signal);
+      const outputs = await this.run(rows, params, alone ? list[0].signal : undefined);
       for (const [i, w] of list.entries()) {
+        if (w.left) continue;
         w.sequence.length += ids.length;
         w.resolve(this.logits(outputs, i));
       }

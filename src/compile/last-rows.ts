@@ -10,17 +10,9 @@ import type { Graph, GraphNode } from '../graph/graph.ts';
 import type { Calibration, ValueRange } from './calibrate.ts';
 
 const normalisation = /^(LayerNormalization|RMSNormalization)$/;
-/** Operators whose row i follows from row i of these inputs, all that are no constants unless told. */
-const byRow: Readonly<Record<string, (node: GraphNode) => readonly string[]>> = {
-  ...Object.fromEntries(
-    ['Linear', 'Add', 'Sub', 'Mul', 'Silu', 'Gelu', 'Relu', 'Tanh', 'Sigmoid', 'LayerNormalization', 'RMSNormalization'].map((op) => [
-      op,
-      (node: GraphNode) => node.inputs,
-    ]),
-  ),
-  Rotary: (node) => node.inputs.slice(0, 1),
-  Attention: (node) => node.inputs.slice(0, 1),
-};
+/** Operators whose row i follows from row i of their inputs; of the first alone. */
+const byRow = /^(Linear|Add|Sub|Mul|Silu|Gelu|Relu|Tanh|Sigmoid|LayerNormalization|RMSNormalization)$/;
+const byFirst = /^(Rotary|Attention)$/;
 
 export function lastRowsOnly(graph: Graph, calibration: Calibration): { graph: Graph; calibration: Calibration } {
   if (!graph.caches) return { graph, calibration };
@@ -28,7 +20,8 @@ export function lastRowsOnly(graph: Graph, calibration: Calibration): { graph: G
   const consumers = new Map<string, GraphNode[]>();
   for (const node of graph.nodes) for (const name of node.inputs) consumers.set(name, [...(consumers.get(name) ?? []), node]);
   const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
-  const rowInputs = (node: GraphNode): readonly string[] => (byRow[node.op]?.(node) ?? []).filter((name) => rows.has(name));
+  const rowInputs = ({ op, inputs }: GraphNode): readonly string[] =>
+    (byRow.test(op) ? inputs : byFirst.test(op) ? inputs.slice(0, 1) : []).filter((name) => rows.has(name));
 
   // Values of which only last rows are read; consumers first.
   const short = new Set<string>();
@@ -41,7 +34,7 @@ export function lastRowsOnly(graph: Graph, calibration: Calibration): { graph: G
         rows.has(name) &&
         readers.length > 0 &&
         !graph.outputs.includes(name) &&
-        producers.get(name)!.op in byRow &&
+        rowInputs(producers.get(name)!).length > 0 &&
         readers.every(lastOnly)
       )
         short.add(name);

@@ -10,7 +10,7 @@
  */
 import { numbered, ProgramError, type Params, type TensorDecl } from '../gates/gate.ts';
 
-export { numbered, ProgramError, type Params, type Scale, type Sequence, sequenceParams, sequencesOf, type TensorDecl } from '../gates/gate.ts';
+export { ProgramError, type Params, type Scale, type Sequence, sequenceParams, sequencesOf, type TensorDecl } from '../gates/gate.ts';
 
 export type Dim = number | string;
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };

@@ -82,7 +82,8 @@ export class LocalCluster {
     const { p0, p1, dealer } = this.prepare(params);
     const keys = options.keys ?? [random(32), random(32), random(32)];
     const step = options.step ?? 0;
-    const moment = (role: Role) => options.params && { params: { ...params, ...options.params }, caches: sequencesOf({ ...params, ...options.params }).map(({ slot }) => this.caches(role, slot)) };
+    const all = { ...params, ...options.params };
+    const moment = (role: Role) => options.params && { params: all, caches: sequencesOf(all).map(({ slot }) => this.caches(role, slot)) };
     const parties = [
       new PartyStep(p0, 0, step, { mask: keys[0], zero: keys[2] }, options.profiles?.p0, moment('p0')),
       new PartyStep(p1, 1, step, { mask: keys[1], zero: keys[2] }, options.profiles?.p1, moment('p1')),

@@ -127,6 +127,16 @@ describe('a batch', () => {
     expect(await p.settle(b.step([1]), c.step([1]))).toEqual([50, 40]);
     expect([a.length, b.length, c.length]).toEqual([2, 4, 3]);
   });
+  test('tokens that the model does not have are refused alone: the others keep their rows', async () => {
+    const p = parties();
+    const [a, b] = [p.batch.decoder(), p.batch.decoder()];
+    await a.step([1, 1]);
+    const answers = await p.settle(b.step([99]), a.step([2]));
+    expect(answers[0]).toBeInstanceOf(Error);
+    expect(answers[1]).toBe(40);
+    expect(await p.settle(b.step([3]))).toEqual([30]);
+    expect(p.steps.length).toBe(3);
+  });
   test('of one hands its signal on', async () => {
     const p = parties();
     const stop = new AbortController();

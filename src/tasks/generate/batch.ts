@@ -41,8 +41,8 @@ export interface BatchedDecoder extends PrivateDecoder {
 /** What a program's parameters say of its sequences. Throws RangeError for a program that keeps no rows. */
 export function limitsOf(params: Readonly<Record<string, { readonly min: number; readonly max: number }>>): DecoderLimits {
   const { n, keys, past, sequences } = params;
-  if (!n || !keys || !past) throw new RangeError('the program keeps no rows from step to step: it is no language model');
-  return { n: n.max, keys: keys.max, prefix: past.min, sequences: sequences?.max ?? 1 };
+  if (!n || !keys || !past || !sequences) throw new RangeError('the program keeps no rows from step to step: it is no language model');
+  return { n: n.max, keys: keys.max, prefix: past.min, sequences: sequences.max };
 }
 
 /**
@@ -57,7 +57,9 @@ export function keysFor(rows: number, most: number, n = 1): number {
 /** A piece of a sequence that waits for its step. */
 interface Wanted {
   readonly sequence: Place;
-  readonly ids: readonly number[];
+  /** Its tokens, how many, as the private graph takes them. */
+  readonly rows: Readonly<Record<string, Tensor>>;
+  readonly n: number;
   readonly signal?: AbortSignal;
   /** Under way; alone, `run` has its signal. */
   in?: 'alone' | 'together';
@@ -136,7 +138,9 @@ export class Batch {
       };
       const wanted: Wanted = {
         sequence,
-        ids,
+        // Here, not when they step: tokens that the model does not have are nobody else's fault.
+        rows: inputRows(this.client.before, ids, sequence.length),
+        n: ids.length,
         signal,
         resolve: (logits) => {
           signal?.removeEventListener('abort', leave);
@@ -168,27 +172,26 @@ export class Batch {
   private next(): Wanted[] {
     const [first] = this.waiting;
     if (!first) return [];
-    const most = Math.min(this.limits.sequences, Math.floor(this.limits.n / first.ids.length));
-    const list = this.waiting.filter((w) => w.ids.length === first.ids.length).slice(0, most);
+    const most = Math.min(this.limits.sequences, Math.floor(this.limits.n / first.n));
+    const list = this.waiting.filter((w) => w.n === first.n).slice(0, most);
     this.waiting = this.waiting.filter((w) => !list.includes(w));
     return list;
   }
 
   private async step(list: readonly Wanted[]): Promise<void> {
-    const [{ ids }] = list;
+    const [{ n }] = list;
     const alone = this.open.size === 1;
     for (const w of list) w.in = alone ? 'alone' : 'together';
     try {
-      const longest = Math.max(...list.map((w) => w.sequence.length + ids.length));
+      const longest = Math.max(...list.map((w) => w.sequence.length + n));
       const params = {
-        keys: keysFor(longest, this.limits.keys, ids.length),
+        keys: keysFor(longest, this.limits.keys, n),
         ...sequenceParams(list.map(({ sequence: { slot, length } }) => ({ slot, past: length }))),
       };
-      const rows = joined(list.map((w) => inputRows(this.client.before, w.ids, w.sequence.length)));
-      const outputs = await this.run(rows, params, alone ? list[0].signal : undefined);
+      const outputs = await this.run(joined(list.map((w) => w.rows)), params, alone ? list[0].signal : undefined);
       for (const [i, w] of list.entries()) {
         if (w.left) continue;
-        w.sequence.length += ids.length;
+        w.sequence.length += n;
         w.resolve(this.logits(outputs, i));
       }
     } catch (e) {
